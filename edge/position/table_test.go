@@ -1,0 +1,500 @@
+package position
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"herd/edge/wire"
+)
+
+const second = int64(time.Second)
+
+// at writes an AT line with its LF: the client's time is stamp seconds, receipt
+// skew seconds later.
+func at(edge, client, location string, stamp, skew float64) []byte {
+	line := fmt.Appendf(nil, "AT %s ", edge)
+	line = wire.AppendSkew(line, int64(skew*1e9))
+	return fmt.Appendf(line, " %s %s %.9f\n", client, location, stamp)
+}
+
+func parse(t testing.TB, line []byte) wire.AT {
+	t.Helper()
+	a, err := wire.ParseAT(line[:len(line)-1])
+	if err != nil {
+		t.Fatalf("parse %q: %v", line, err)
+	}
+	return a
+}
+
+func apply(t testing.TB, table *Table, now int64, from Source, kind Kind, lines ...[]byte) []Op {
+	t.Helper()
+	ops := make([]Op, len(lines))
+	for i, line := range lines {
+		a := parse(t, line)
+		if kind == PutOwn {
+			table.PutOwnLine(&ops[i], line, a.Client, a.Stamp, a.Receipt)
+		} else {
+			table.PutLine(&ops[i], line, &a)
+		}
+	}
+	table.Apply(now, from, ops)
+	return ops
+}
+
+func held(table *Table, now int64, client string) string {
+	ops := make([]Op, 1)
+	table.GetLine(&ops[0], []byte(client))
+	table.Apply(now, Source{}, ops)
+	if ops[0].Outcome != Held {
+		return ""
+	}
+	return string(ops[0].Line)
+}
+
+func lines(b []byte) []string {
+	var s []string
+	for l := range bytes.Lines(b) {
+		s = append(s, string(l))
+	}
+	return s
+}
+
+func TestNewerIsDecidedInTheOrderOfS2(t *testing.T) {
+	const place, other = "+34.068930-118.445127", "+34.068931-118.445127"
+	for _, c := range []struct {
+		name         string
+		older, newer []byte
+	}{
+		{"S2 the client's time decides, not arrival", at("A", "c", place, 100, 50), at("A", "c", place, 101, -50)},
+		{"S2 exact to the nanosecond", []byte("AT A +1.000000000 c " + place + " 5.000000001\n"), []byte("AT A +1.000000000 c " + place + " 5.000000002\n")},
+		{"S2 a far future counts 60 s past its receipt", at("A", "c", place, 9e9, 1000-9e9), at("A", "c", place, 1061, 0)},
+		{"S2 a far future beats what is before that", at("A", "c", place, 1059, 0), at("A", "c", place, 9e9, 1000-9e9)},
+		{"S2 equal effective times: the client's time", at("A", "c", place, 1060, 0), at("A", "c", place, 2000, 1000-2000)},
+		{"S2 equal times: the receipt", at("A", "c", place, 100, 1), at("A", "c", place, 100, 2)},
+		{"S2 equal receipts: the location's text", at("B", "c", place, 100, 1), at("A", "c", other, 100, 1)},
+		{"S2 equal locations: the edge's name", at("A", "c", place, 100, 1), at("B", "c", place, 100, 1)},
+		{"S2 fraction digits past the ninth count only as bytes", []byte("AT A +1.000000000 c " + place + " 5.0000000011\n"), []byte("AT A +1.000000000 c " + place + " 5.0000000019\n")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o, n := parse(t, c.older), parse(t, c.newer)
+			if Compare(&o, &n, c.older, c.newer) >= 0 || Compare(&n, &o, c.newer, c.older) <= 0 {
+				t.Errorf("%q is not older than %q", c.older, c.newer)
+			}
+			for _, order := range [][][]byte{{c.older, c.newer}, {c.newer, c.older}} {
+				table := New(Config{})
+				apply(t, table, 0, Source{}, Put, order...)
+				if got := held(table, 0, "c"); got != string(c.newer) {
+					t.Errorf("held %q, want %q", got, c.newer)
+				}
+			}
+		})
+	}
+}
+
+// anyLine draws from few clients, times, skews, places and edges, so that every tie is met.
+func anyLine(clients int) *rapid.Generator[[]byte] {
+	return rapid.Custom(func(t *rapid.T) []byte {
+		stamp := rapid.SampledFrom([]string{"0", "100", "100.0", "100.000000000", "100.0000000009", "160", "160.000000001", "5000", "9200000000"}).Draw(t, "time")
+		ns, err := wire.ParseTime([]byte(stamp))
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipt := rapid.SampledFrom([]int64{0, 100, 101, 4940}).Draw(t, "receipt") * second
+		line := fmt.Appendf(nil, "AT %s ", rapid.SampledFrom([]string{"A", "B", "Clark_2"}).Draw(t, "edge"))
+		line = wire.AppendSkew(line, receipt-ns)
+		client := rapid.SampledFrom([]string{"c", "kiwi.cs.ucla.edu", string(bytes.Repeat([]byte{0xff}, 300))}).Draw(t, "client")
+		return fmt.Appendf(line, " %s%d %s %s\n", client, rapid.IntRange(0, clients-1).Draw(t, "n"),
+			rapid.SampledFrom([]string{"+1+1", "+1.0+1", "-1-1/"}).Draw(t, "location"), stamp)
+	})
+}
+
+func TestAnyOrderAnyRepetitionAnySplitHoldsTheSameBytes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := rapid.SliceOfN(anyLine(3), 1, 40).Draw(t, "lines")
+		// The oracle knows Compare alone.
+		want := map[string][]byte{}
+		for _, line := range all {
+			a, err := wire.ParseAT(line[:len(line)-1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if old, ok := want[string(a.Client)]; ok {
+				b, _ := wire.ParseAT(old[:len(old)-1])
+				if Compare(&a, &b, line, old) <= 0 {
+					continue
+				}
+			}
+			want[string(a.Client)] = line
+		}
+		// Three edges see the lines in parts, then each other's tables, until all saw all.
+		tables := []*Table{New(Config{}), New(Config{}), New(Config{})}
+		merge := func(to *Table, from Source, part [][]byte) {
+			for len(part) > 0 {
+				n := rapid.IntRange(1, len(part)).Draw(t, "batch")
+				ops := make([]Op, n)
+				for i, line := range part[:n] {
+					a, _ := wire.ParseAT(line[:len(line)-1])
+					to.PutLine(&ops[i], line, &a)
+				}
+				to.Apply(0, from, ops)
+				part = part[n:]
+			}
+		}
+		shuffled := rapid.Permutation(all).Draw(t, "order")
+		for i, line := range shuffled {
+			merge(tables[i%3], Source{}, [][]byte{line})
+			if rapid.Bool().Draw(t, "again") {
+				merge(tables[rapid.IntRange(0, 2).Draw(t, "where")], Source{}, [][]byte{line})
+			}
+		}
+		for range 2 {
+			for i := range tables {
+				from := tables[(i+2)%3]
+				var part [][]byte
+				dst, _ := from.Read(nil, 0, 1<<20, Source{}, 0)
+				for l := range bytes.Lines(dst) {
+					part = append(part, l)
+				}
+				merge(tables[i], Source{Holder: 1, Epoch: "x"}, part)
+			}
+		}
+		var state []string
+		for _, line := range want {
+			state = append(state, string(line))
+		}
+		slices.Sort(state)
+		for i, table := range tables {
+			dst, _ := table.Read(nil, 0, 1<<20, Source{}, 0)
+			got := lines(dst)
+			slices.Sort(got)
+			if !slices.Equal(got, state) {
+				t.Fatalf("table %d holds %q, want %q", i, got, state)
+			}
+		}
+	})
+}
+
+func TestAnIAMATThatIsOlderOrRepeatedStoresNothing(t *testing.T) {
+	const place = "+34.068930-118.445127"
+	for _, c := range []struct {
+		name         string
+		first, again []byte
+		want         Outcome
+	}{
+		{"C11 older", at("A", "c", place, 100, 1), at("A", "c", "+1+1", 99, 5), Older},
+		{"C11 same time and place, received later", at("A", "c", place, 100, 1), at("A", "c", place, 100, 5), Same},
+		{"C11 same time to the nanosecond", []byte("AT A +1.000000000 c +1+1 5\n"), []byte("AT A +2.000000000 c +1+1 5.0000000009\n"), Same},
+		{"C11 a far future repeated is no newer for its later receipt", at("A", "c", place, 9e9, 1000-9e9), at("A", "c", place, 9e9, 2000-9e9), Same},
+		{"C11 same time, other place", at("A", "c", place, 100, 1), at("A", "c", "+1+1", 100, 5), Stored},
+		{"C11 newer", at("A", "c", place, 100, 1), at("A", "c", place, 101, 1), Stored},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			table := New(Config{})
+			apply(t, table, 0, Source{}, PutOwn, c.first)
+			head := table.Head()
+			if got := apply(t, table, 0, Source{}, PutOwn, c.again)[0].Outcome; got != c.want {
+				t.Errorf("outcome %d, want %d", got, c.want)
+			}
+			if stored := table.Head() != head; stored != (c.want == Stored) {
+				t.Errorf("a new revision: %v", stored)
+			}
+			if c.want == Same { // from a neighbour S2 alone decides
+				if got := apply(t, table, 0, Source{}, Put, c.again)[0].Outcome; got != Stored {
+					t.Errorf("C11 from a neighbour: outcome %d, want it stored", got)
+				}
+			}
+		})
+	}
+}
+
+func TestMaxClientsRefusesNewClientsOfThisEdgeOnly(t *testing.T) {
+	table := New(Config{MaxClients: 2})
+	ops := apply(t, table, 0, Source{}, PutOwn, at("A", "a", "+1+1", 1, 0), at("A", "b", "+1+1", 1, 0), at("A", "c", "+1+1", 1, 0), at("A", "a", "+1+1", 2, 0))
+	if got := []Outcome{ops[0].Outcome, ops[1].Outcome, ops[2].Outcome, ops[3].Outcome}; !slices.Equal(got, []Outcome{Stored, Stored, Full, Stored}) {
+		t.Errorf("C18 outcomes %v", got)
+	}
+	if got := apply(t, table, 0, Source{1, "e"}, Put, at("B", "d", "+1+1", 1, 0))[0].Outcome; got != Stored {
+		t.Errorf("C18 a neighbour's line: outcome %d, want it stored", got)
+	}
+}
+
+func TestReadersFollowTheOrderOfChangesAndMeetEachRecordOnce(t *testing.T) {
+	table := New(Config{})
+	for i := range 10 {
+		apply(t, table, 0, Source{}, Put, at("A", "busy", "+1+1", float64(i), 0), at("A", fmt.Sprint("c", i), "+1+1", 1, 0))
+	}
+	got, span := table.Read(nil, 0, 1<<20, Source{}, 0)
+	if span.Through != 20 || span.Head != 20 || span.Lines != 11 {
+		t.Errorf("span %+v, want 11 lines through 20", span)
+	}
+	if l := lines(got); l[9] != string(at("A", "busy", "+1+1", 9, 0)) || l[10] != string(at("A", "c9", "+1+1", 1, 0)) {
+		t.Errorf("H3 not in the order of changes: %q", l[8:])
+	}
+	limit := len(at("A", "c0", "+1+1", 1, 0)) * 3
+	var pieces []byte
+	for cursor := uint64(0); ; {
+		piece, s := table.Read(nil, cursor, limit, Source{}, 0)
+		if len(piece) > limit {
+			t.Fatalf("%d bytes, limit %d", len(piece), limit)
+		}
+		pieces = append(pieces, piece...)
+		if cursor = s.Through; cursor == s.Head {
+			break
+		}
+	}
+	if !bytes.Equal(pieces, got) {
+		t.Errorf("in pieces %q, at once %q", pieces, got)
+	}
+}
+
+// TestTheOrderOfChangesEqualsANaiveOne drives table and model through enough
+// changes that segments are cleaned and joined many times.
+func TestTheOrderOfChangesEqualsANaiveOne(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		table := New(Config{})
+		clients := rapid.IntRange(1, 3000).Draw(t, "clients")
+		step := rapid.Uint64Range(1, 1<<40).Draw(t, "seed") | 1
+		newest := map[string]uint64{}
+		byRevision := map[uint64]string{}
+		for i := range rapid.IntRange(1, 12000).Draw(t, "changes") {
+			step = step*6364136223846793005 + 1442695040888963407
+			client := fmt.Sprint("c", (step>>33)%uint64(clients))
+			line := at("A", client, "+1+1", float64(i), 0)
+			a, _ := wire.ParseAT(line[:len(line)-1])
+			ops := make([]Op, 1)
+			table.PutLine(&ops[0], line, &a)
+			table.Apply(0, Source{}, ops)
+			delete(byRevision, newest[client])
+			newest[client] = ops[0].Revision
+			byRevision[ops[0].Revision] = string(line)
+		}
+		for _, after := range []uint64{0, table.Head() / 3, table.Head() - 1, table.Head()} {
+			var want, got []string
+			for _, r := range newest {
+				if r > after {
+					want = append(want, byRevision[r])
+				}
+			}
+			for cursor := after; cursor < table.Head(); {
+				piece, s := table.Read(nil, cursor, 1<<12, Source{}, 0)
+				if s.Through <= cursor {
+					t.Fatalf("no progress at %d of %d", cursor, s.Head)
+				}
+				got = append(got, lines(piece)...)
+				cursor = s.Through
+			}
+			slices.Sort(want)
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Fatalf("behind %d: %d lines, want %d", after, len(got), len(want))
+			}
+		}
+		if entries, most := len(table.changes.segments)*segmentLen, len(newest)*2+4*segmentLen; entries > most {
+			t.Fatalf("room for %d entries for %d clients, want at most %d", entries, len(newest), most)
+		}
+	})
+}
+
+func TestWhatANeighboursEpochHoldsIsNotSentBackToIt(t *testing.T) {
+	table := New(Config{})
+	a, b := at("A", "a", "+1+1", 1, 0), at("A", "b", "+1+1", 1, 0)
+	read := func(to Source) int {
+		_, span := table.Read(nil, 0, 1<<20, to, 0)
+		if span.Through != table.Head() {
+			t.Errorf("through %d, want %d: the cursor passes what is left out", span.Through, table.Head())
+		}
+		return span.Lines
+	}
+	apply(t, table, 0, Source{1, "e1"}, Put, a)
+	apply(t, table, 0, Source{}, Put, b)
+	if got := read(Source{1, "e1"}); got != 1 {
+		t.Errorf("H4 to the teacher: %d lines, want only the other's", got)
+	}
+	if got := read(Source{2, "e1"}); got != 2 {
+		t.Errorf("H4 to another neighbour: %d lines, want 2", got)
+	}
+	apply(t, table, 0, Source{1, "e1"}, Put, b)
+	if got := read(Source{1, "e1"}); got != 0 {
+		t.Errorf("H4 the same line came from there since: %d lines, want none", got)
+	}
+	if got := read(Source{1, "e2"}); got != 2 {
+		t.Errorf("H4 acks of another epoch: %d lines, want everything back", got)
+	}
+	apply(t, table, 0, Source{1, "e2"}, Put, at("A", "c", "+1+1", 1, 0))
+	if got := read(Source{1, "e2"}); got != 2 {
+		t.Errorf("H4 the new epoch taught one of three: %d lines, want 2", got)
+	}
+	if got := read(Source{1, "e1"}); got != 3 {
+		t.Errorf("H4 the old epoch's knowledge is void: %d lines, want 3", got)
+	}
+	apply(t, table, 0, Source{}, Put, at("A", "c", "+1+1", 2, 0))
+	if got := read(Source{1, "e2"}); got != 3 {
+		t.Errorf("H4 what changed since is not held: %d lines, want 3", got)
+	}
+}
+
+func TestAReaderIsWokenOnceForWhatIsBehindItsCursor(t *testing.T) {
+	table := New(Config{})
+	r := NewReader()
+	woken := func() bool {
+		select {
+		case <-r.C:
+			return true
+		default:
+			return false
+		}
+	}
+	table.Wait(r, 0)
+	if woken() {
+		t.Error("woken without a change")
+	}
+	apply(t, table, 0, Source{}, Put, at("A", "a", "+1+1", 1, 0))
+	if !woken() {
+		t.Error("not woken by a change")
+	}
+	apply(t, table, 0, Source{}, Put, at("A", "a", "+1+1", 2, 0))
+	if woken() {
+		t.Error("woken while it did not wait")
+	}
+	if table.Wait(r, 1); !woken() {
+		t.Error("not woken at once for a change behind its cursor")
+	}
+	table.Wait(r, 2)
+	apply(t, table, 0, Source{}, Put, at("A", "a", "+1+1", 2, 0)) // the same bytes
+	if woken() {
+		t.Error("woken by a duplicate")
+	}
+}
+
+func TestRetentionForgetsAndStaysForgotten(t *testing.T) {
+	table := New(Config{Retain: time.Minute})
+	old, young := at("A", "old", "+1+1", 100, 1), at("A", "young", "+1+1", 130, 1)
+	future := at("A", "future", "+1+1", 9e9, 101-9e9) // effective: 161
+	apply(t, table, 101*second, Source{}, PutOwn, old, young, future)
+	now := 160 * second
+	if got := held(table, now-1, "old"); got != string(old) {
+		t.Errorf("S4 a nanosecond before its time: held %q", got)
+	}
+	if got := held(table, now, "old"); got != "" {
+		t.Errorf("S4 at its time, before Forget: held %q", got)
+	}
+	for _, kind := range []Kind{Put, PutOwn} {
+		if got := apply(t, table, now, Source{}, kind, at("A", "old", "+1+1", 100, 9))[0].Outcome; got != Expired {
+			t.Errorf("S4 a line past its time: outcome %d, want Expired", got)
+		}
+	}
+	if _, span := table.Read(nil, 0, 1<<20, Source{}, now); span.Lines != 2 {
+		t.Errorf("S4 read %d lines, want 2", span.Lines)
+	}
+	for end := false; !end; {
+		_, end = table.Forget(now, 1)
+	}
+	if clients, _, forgotten := table.Stats(); clients != 2 || forgotten != 1 {
+		t.Errorf("S4 %d clients, %d forgotten; want 2, 1", clients, forgotten)
+	}
+	if got := apply(t, table, now, Source{}, PutOwn, at("B", "old", "+1+1", 150, 1))[0].Outcome; got != Stored {
+		t.Errorf("S4 what comes later is stored: outcome %d", got)
+	}
+	for end := false; !end; {
+		_, end = table.Forget(221*second, 2)
+	}
+	if clients, _, _ := table.Stats(); clients != 0 {
+		t.Errorf("S4 a far future is forgotten by its effective time: %d clients left", clients)
+	}
+}
+
+// TestForgettingFindsAllOthersAgain churns the index: what is added and removed
+// in any order never hides another entry.
+func TestForgettingFindsAllOthersAgain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		table := New(Config{Retain: time.Minute})
+		model := map[string]string{}
+		now := 100 * second
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			now += rapid.Int64Range(0, 20).Draw(t, "pass") * second
+			n := rapid.IntRange(0, 199).Draw(t, "client")
+			for k := range rapid.IntRange(1, 50).Draw(t, "run") {
+				client := fmt.Sprint("client", (n+k)%200)
+				line := at("A", client, "+1+1", float64(now/second), 0)
+				a, _ := wire.ParseAT(line[:len(line)-1])
+				ops := make([]Op, 1)
+				table.PutLine(&ops[0], line, &a)
+				table.Apply(now, Source{}, ops)
+				model[client] = string(line)
+			}
+			table.Forget(now, rapid.IntRange(0, 300).Draw(t, "sweep"))
+			for client, line := range model {
+				a, _ := wire.ParseAT([]byte(line[:len(line)-1]))
+				if now-a.Stamp >= 60*second {
+					delete(model, client)
+				}
+			}
+			for i := range 200 {
+				client := fmt.Sprint("client", i)
+				ops := make([]Op, 1)
+				table.GetLine(&ops[0], []byte(client))
+				table.Apply(now, Source{}, ops)
+				if got := string(ops[0].Line); got != model[client] {
+					t.Fatalf("%s: held %q, want %q", client, got, model[client])
+				}
+			}
+		}
+	})
+}
+
+func TestLinesOfAllSizesKeepTheirBytes(t *testing.T) {
+	table := New(Config{})
+	for round := range 3 {
+		for n := 1; n <= 1024; n += 7 {
+			client := string(bytes.Repeat([]byte{'x'}, n))
+			// Other numbers of fraction digits move lines to other classes.
+			line := fmt.Appendf(nil, "AT A +0.000000000 %s +1+1 %d.%s\n", client, round, bytes.Repeat([]byte{'0'}, 1+(n+round*5)%40))
+			apply(t, table, 0, Source{}, Put, line)
+			if got := held(table, 0, client); got != string(line) {
+				t.Fatalf("held %q, want %q", got, line)
+			}
+		}
+	}
+}
+
+func TestMergingAllocatesNothing(t *testing.T) {
+	table := New(Config{})
+	const n = 64
+	ops := make([]Op, n)
+	buffers := make([][]byte, n)
+	r := NewReader()
+	var dst []byte
+	i := 0
+	step := func() {
+		for k := range ops {
+			i++
+			b := append(buffers[k][:0], "AT Clark +0.263873386 client-"...)
+			b = append(b, byte('a'+k%26), byte('a'+k/26), ' ')
+			b = append(b, "+34.068930-118.445127 16"...)
+			for d := int64(10_000_000); d > 0; d /= 10 {
+				b = append(b, byte('0'+int64(i)/d%10))
+			}
+			b = append(b, ".959498503\n"...)
+			buffers[k] = b
+			a, err := wire.ParseAT(b[:len(b)-1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			table.PutLine(&ops[k], b, &a)
+		}
+		table.Wait(r, table.head)
+		table.Apply(0, Source{1, "e"}, ops)
+		dst, _ = table.Read(dst[:0], table.head-n, 1<<16, Source{2, "f"}, 0)
+	}
+	for range 200 { // let pools, segments and chunks grow
+		step()
+	}
+	if got := testing.AllocsPerRun(200, step); got != 0 {
+		t.Errorf("%v allocations a batch, want none", got)
+	}
+}
