@@ -1,9 +1,6 @@
 package wire
 
-import (
-	"bytes"
-	"math"
-)
+import "math"
 
 var (
 	errATForm    = &SyntaxError{"C9", "not AT and five fields with single spaces"}
@@ -22,50 +19,62 @@ type AT struct {
 // nothing else, so that a position has one spelling: single spaces, no other
 // white space (a CR is one), and a skew as AppendSkew writes it.
 func ParseAT(line []byte) (AT, error) {
-	if len(line) < 3 || line[0] != 'A' || line[1] != 'T' || line[2] != ' ' {
+	const edge = len("AT ")
+	if len(line) < edge || string(line[:edge]) != "AT " {
 		return AT{}, errATForm
 	}
-	var m AT
-	edge, rest, _ := cutSpace(line[3:])
-	skew, rest, _ := cutSpace(rest)
-	client, rest, _ := cutSpace(rest)
-	location, time, ok := cutSpace(rest)
-	if !ok {
-		return AT{}, errATForm
-	}
-	if err := EdgeName(edge); err != nil {
-		return AT{}, err
-	}
-	shift, err := ParseSkew(skew)
+	edgeEnd, err := scanEdge(line, edge)
 	if err != nil {
 		return AT{}, err
 	}
-	if err := checkClient(client); err != nil {
+	skew := edgeEnd + 1
+	if !spaceAt(line, edgeEnd) {
+		return AT{}, errEdgeByte
+	}
+	shift, skewEnd, err := scanSkew(line, skew)
+	if err != nil {
 		return AT{}, err
 	}
-	for _, b := range client {
-		if IsSpace(b) {
-			return AT{}, errATForm
-		}
+	client := skewEnd + 1
+	if !spaceAt(line, skewEnd) {
+		return AT{}, errSkewForm
 	}
-	if err := CheckLocation(location); err != nil {
+	clientEnd := fieldEnd(line, client)
+	if err := checkClient(line[client:clientEnd]); err != nil {
 		return AT{}, err
 	}
-	if m.Stamp, err = ParseTime(time); err != nil {
+	place := clientEnd + 1
+	if !spaceAt(line, clientEnd) {
+		return AT{}, errATForm
+	}
+	_, placeEnd, err := scanLocation(line, place)
+	if err != nil {
 		return AT{}, err
 	}
-	// The stamp is not negative, so that the sum can only be too great.
-	if shift > math.MaxInt64-m.Stamp || shift < -m.Stamp {
+	time := placeEnd + 1
+	if !spaceAt(line, placeEnd) {
+		return AT{}, errLocationForm
+	}
+	stamp, timeEnd, err := scanTime(line, time)
+	if err != nil {
+		return AT{}, err
+	}
+	if timeEnd < len(line) {
+		return AT{}, errTimeForm
+	}
+	// The stamp is not negative, so neither side can wrap.
+	if shift > math.MaxInt64-stamp || shift < -stamp {
 		return AT{}, errATReceipt
 	}
-	m.Receipt = m.Stamp + shift
-	m.Edge, m.Skew, m.Client, m.Location, m.Time = edge, skew, client, location, time
-	return m, nil
+	return AT{
+		Edge:     line[edge:edgeEnd],
+		Skew:     line[skew:skewEnd],
+		Client:   line[client:clientEnd],
+		Location: line[place:placeEnd],
+		Time:     line[time:timeEnd],
+		Stamp:    stamp,
+		Receipt:  stamp + shift,
+	}, nil
 }
 
-func cutSpace(text []byte) (field, rest []byte, ok bool) {
-	if i := bytes.IndexByte(text, ' '); i >= 0 {
-		return text[:i], text[i+1:], true
-	}
-	return text, nil, false
-}
+func spaceAt(text []byte, i int) bool { return i < len(text) && text[i] == ' ' }

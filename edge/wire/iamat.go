@@ -11,28 +11,29 @@ type IAMAT struct {
 // its verb, with or without its line end.
 func ParseIAMAT(args []byte) (IAMAT, error) {
 	client, rest := Cut(args)
-	location, rest := Cut(rest)
-	time, rest := Cut(rest)
 	if err := checkClient(client); err != nil {
 		return IAMAT{}, err
 	}
-	if len(location) == 0 {
-		return IAMAT{}, errLocationMissing
-	}
-	if err := CheckLocation(location); err != nil {
-		return IAMAT{}, err
-	}
-	if len(time) == 0 {
-		return IAMAT{}, errTimeMissing
-	}
-	stamp, err := ParseTime(time)
+	place := skipSpace(rest, 0)
+	_, placeEnd, err := scanLocation(rest, place)
 	if err != nil {
 		return IAMAT{}, err
 	}
-	if more, _ := Cut(rest); len(more) > 0 {
+	time := skipSpace(rest, placeEnd)
+	if time == placeEnd && time < len(rest) {
+		return IAMAT{}, errLocationForm
+	}
+	stamp, timeEnd, err := scanTime(rest, time)
+	if err != nil {
+		return IAMAT{}, err
+	}
+	if end := skipSpace(rest, timeEnd); end < len(rest) {
+		if end == timeEnd {
+			return IAMAT{}, errTimeForm
+		}
 		return IAMAT{}, errTooMany
 	}
-	return IAMAT{Client: client, Location: location, Time: time, Stamp: stamp}, nil
+	return IAMAT{Client: client, Location: rest[place:placeEnd], Time: rest[time:timeEnd], Stamp: stamp}, nil
 }
 
 // checkClient takes a field, which holds no white space, for a client's id (C6).

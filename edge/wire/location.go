@@ -1,6 +1,9 @@
 package wire
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+)
 
 var (
 	errLocationMissing = &SyntaxError{"C7", "no location"}
@@ -13,75 +16,72 @@ var (
 // CheckLocation returns nil if text is a location by C7. It goes by the digits,
 // so +90.0000000000000000001 is beyond 90 degrees.
 func CheckLocation(text []byte) error {
-	_, _, err := splitLocation(text)
+	_, end, err := scanLocation(text, 0)
+	if err == nil && end < len(text) {
+		return errLocationForm
+	}
 	return err
 }
 
 // ParseLocation reads a location (C7) as degrees: the float64 nearest to each
 // number, so within ±90 and ±180.
 func ParseLocation(text []byte) (lat, lon float64, err error) {
-	latitude, longitude, err := splitLocation(text)
-	if err != nil {
+	if err := CheckLocation(text); err != nil {
 		return 0, 0, err
 	}
-	return toFloat(latitude), toFloat(longitude), nil
+	split, _, _ := scanLocation(text, 0)
+	return toFloat(text[:split]), toFloat(bytes.TrimSuffix(text[split:], []byte{'/'})), nil
 }
 
-// splitLocation returns the two numbers of a location.
-func splitLocation(text []byte) (latitude, longitude []byte, err error) {
-	if len(text) > maxField {
-		return nil, nil, errLocationLong
+// scanLocation looks at the location that begins at i: its longitude begins at
+// split, and it ends, a closing / and all, at end.
+func scanLocation(text []byte, i int) (split, end int, err error) {
+	if i == len(text) {
+		return 0, 0, errLocationMissing
 	}
-	n, beyond := angle(text, 2, 90)
-	if n == 0 {
-		return nil, nil, errLocationForm
+	split, beyondLatitude := angle(text, i, 2, 90)
+	end, beyondLongitude := angle(text, split, 3, 180)
+	if split == i || end == split {
+		return 0, 0, errLocationForm
 	}
-	if beyond {
-		return nil, nil, errLatitude
+	if end < len(text) && text[end] == '/' {
+		end++
 	}
-	latitude, text = text[:n], text[n:]
-	n, beyond = angle(text, 3, 180)
-	if n == 0 {
-		return nil, nil, errLocationForm
+	if end-i > maxField {
+		return 0, 0, errLocationLong
 	}
-	if rest := text[n:]; len(rest) > 1 || len(rest) == 1 && rest[0] != '/' {
-		return nil, nil, errLocationForm
+	if beyondLatitude {
+		return 0, 0, errLatitude
 	}
-	if beyond {
-		return nil, nil, errLongitude
+	if beyondLongitude {
+		return 0, 0, errLongitude
 	}
-	return latitude, text[:n], nil
+	return split, end, nil
 }
 
-// angle finds a sign, 1 to digits integer digits, and optionally a point and one
-// or more digits, at the start of text. n is its length, 0 if there is none;
-// beyond says that it is more than limit degrees.
-func angle(text []byte, digits int, limit int) (n int, beyond bool) {
-	if len(text) == 0 || text[0] != '+' && text[0] != '-' {
-		return 0, false
+// angle looks at the sign, the 1 to most integer digits, and the optional point
+// with one or more digits, that begin at i. It says where they end, which is i
+// if they are not so, and whether they are more than limit degrees.
+func angle(text []byte, i, most, limit int) (end int, beyond bool) {
+	if i == len(text) || text[i] != '+' && text[i] != '-' {
+		return i, false
 	}
-	n = 1
-	whole := 0
-	for n < len(text) && n <= digits && isDigit(text[n]) {
-		whole = whole*10 + int(text[n]-'0')
-		n++
+	whole, point := 0, i+1
+	for point < len(text) && point <= i+most && isDigit(text[point]) {
+		whole = whole*10 + int(text[point]-'0')
+		point++
 	}
-	if n == 1 {
-		return 0, false
+	if point == i+1 {
+		return i, false
 	}
-	if n == len(text) || text[n] != '.' {
-		return n, whole > limit
+	if point == len(text) || text[point] != '.' {
+		return point, whole > limit
 	}
-	n++
-	start, nonzero := n, byte(0)
-	for n < len(text) && isDigit(text[n]) {
-		nonzero |= text[n] - '0'
-		n++
+	end, nonzero := skipDigits(text, point+1)
+	if end == point+1 {
+		return i, false
 	}
-	if n == start {
-		return 0, false
-	}
-	return n, whole > limit || whole == limit && nonzero != 0
+	return end, whole > limit || whole == limit && nonzero
 }
 
 // toFloat converts a number whose syntax and size have been checked.

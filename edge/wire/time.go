@@ -22,45 +22,44 @@ var (
 // 9200000000 s. It is exact; fraction digits past the ninth are left out of the
 // result, though a time after 9200000000 by those alone is refused too.
 func ParseTime(text []byte) (ns int64, err error) {
-	if len(text) > maxField {
-		return 0, errTimeLong
-	}
-	point := 0 // where the integer digits end
-	for point < len(text) && isDigit(text[point]) {
-		ns = ns*10 + int64(text[point]-'0') // may wrap beyond 10 digits, which are refused
-		point++
-	}
-	if point == 0 || point > 10 {
+	ns, end, err := scanTime(text, 0)
+	if err == nil && end < len(text) {
 		return 0, errTimeForm
 	}
-	if ns > maxSeconds {
-		return 0, errTimeLate
+	return ns, err
+}
+
+// scanTime reads the time that begins at i, and says where it ends.
+func scanTime(text []byte, i int) (ns int64, end int, err error) {
+	if i == len(text) {
+		return 0, 0, errTimeMissing
 	}
-	last := ns == maxSeconds
-	if point == len(text) {
-		return ns * second, nil
+	seconds, end := number(text, i, 10)
+	if end == i {
+		return 0, 0, errTimeForm
 	}
-	fraction := text[point+1:]
-	if text[point] != '.' || len(fraction) == 0 {
-		return 0, errTimeForm
-	}
-	nonzero := byte(0)
-	for i, b := range fraction {
-		if !isDigit(b) {
-			return 0, errTimeForm
+	var fraction uint64
+	if end < len(text) && text[end] == '.' {
+		point := end
+		fraction, end = number(text, point+1, 9)
+		if end == point+1 {
+			return 0, 0, errTimeForm
 		}
-		nonzero |= b - '0'
-		if i < 9 {
-			ns = ns*10 + int64(b-'0')
+		fraction *= pow10[point+1+9-end]
+		if end < len(text) && isDigit(text[end]) {
+			more, nonzero := skipDigits(text, end)
+			if end = more; nonzero && seconds == maxSeconds {
+				return 0, 0, errTimeLate
+			}
 		}
 	}
-	if last && nonzero != 0 {
-		return 0, errTimeLate
+	if end-i > maxField {
+		return 0, 0, errTimeLong
 	}
-	for i := len(fraction); i < 9; i++ {
-		ns *= 10
+	if seconds > maxSeconds || seconds == maxSeconds && fraction > 0 {
+		return 0, 0, errTimeLate
 	}
-	return ns, nil
+	return int64(seconds*second + fraction), end, nil
 }
 
 // AppendSkew appends ns as C10 writes a skew: always a sign, then seconds with
@@ -95,35 +94,38 @@ func AppendSkew(dst []byte, ns int64) []byte {
 // ParseSkew reads what AppendSkew writes, and nothing else (C10): no superfluous
 // zeros before the seconds, exactly nine decimals, and a zero skew is positive.
 func ParseSkew(text []byte) (ns int64, err error) {
-	// Shortest "+0.000000000", longest with 10 integer digits.
-	point := len(text) - 10
-	if point < 2 || point > 11 || text[point] != '.' || text[0] != '+' && text[0] != '-' {
+	ns, end, err := scanSkew(text, 0)
+	if err == nil && end < len(text) {
 		return 0, errSkewForm
 	}
-	if text[1] == '0' && point > 2 {
-		return 0, errSkewForm
+	return ns, err
+}
+
+// scanSkew reads the skew that begins at i, and says where it ends.
+func scanSkew(text []byte, i int) (ns int64, end int, err error) {
+	if i == len(text) || text[i] != '+' && text[i] != '-' {
+		return 0, 0, errSkewForm
 	}
-	var u uint64 // at most 9999999999.999999999, which fits
-	for i := 1; i < len(text); i++ {
-		if i == point {
-			continue
-		}
-		if !isDigit(text[i]) {
-			return 0, errSkewForm
-		}
-		u = u*10 + uint64(text[i]-'0')
+	seconds, point := number(text, i+1, 10)
+	if point == i+1 || point == len(text) || text[point] != '.' || text[i+1] == '0' && point > i+2 {
+		return 0, 0, errSkewForm
 	}
-	if text[0] == '+' {
+	fraction, end := number(text, point+1, 9)
+	if end != point+10 {
+		return 0, 0, errSkewForm
+	}
+	u := seconds*second + fraction // at most 9999999999.999999999, which fits
+	if text[i] == '+' {
 		if u > math.MaxInt64 {
-			return 0, errSkewRange
+			return 0, 0, errSkewRange
 		}
-		return int64(u), nil
+		return int64(u), end, nil
 	}
 	if u == 0 {
-		return 0, errSkewForm
+		return 0, 0, errSkewForm
 	}
 	if u > -math.MinInt64 {
-		return 0, errSkewRange
+		return 0, 0, errSkewRange
 	}
-	return -int64(u), nil
+	return -int64(u), end, nil
 }

@@ -47,14 +47,8 @@ func IsSpace(b byte) bool { return b == ' ' || b-'\t' <= '\r'-'\t' }
 // White space before the field is skipped (C2). Both are empty where no field is
 // left; both alias line.
 func Cut(line []byte) (field, rest []byte) {
-	start := 0
-	for start < len(line) && IsSpace(line[start]) {
-		start++
-	}
-	end := start
-	for end < len(line) && !IsSpace(line[end]) {
-		end++
-	}
+	start := skipSpace(line, 0)
+	end := fieldEnd(line, start)
 	return line[start:end], line[end:]
 }
 
@@ -74,18 +68,31 @@ func TrimEnd(line []byte) []byte {
 // EdgeName returns nil if name may name an edge: 1 to 32 ASCII letters, digits
 // and underscores.
 func EdgeName(name []byte) error {
-	if len(name) == 0 {
-		return errEdgeEmpty
+	end, err := scanEdge(name, 0)
+	if err == nil && end < len(name) {
+		return errEdgeByte
 	}
-	if len(name) > maxEdge {
-		return errEdgeLong
-	}
-	for _, b := range name {
-		if letter := b | 0x20; !(isDigit(b) || 'a' <= letter && letter <= 'z' || b == '_') {
-			return errEdgeByte
+	return err
+}
+
+// scanEdge looks at the edge's name that begins at i, and says where it ends.
+func scanEdge(text []byte, i int) (end int, err error) {
+	for end = i; end < len(text); end++ {
+		b := text[end]
+		if (b|0x20)-'a' > 'z'-'a' && !isDigit(b) && b != '_' {
+			break
 		}
 	}
-	return nil
+	if end-i > maxEdge {
+		return 0, errEdgeLong
+	}
+	if end == i && end < len(text) {
+		return 0, errEdgeByte
+	}
+	if end == i {
+		return 0, errEdgeEmpty
+	}
+	return end, nil
 }
 
 func isDigit(b byte) bool { return b-'0' <= 9 }

@@ -1,0 +1,103 @@
+package wire
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// Nearly all the time of parsing goes into looking at every byte, so the scans
+// here look at eight at once: a word holds the first byte of the text in its
+// lowest bits. Each test marks the bytes that it finds by their highest bit; a
+// borrow or carry can only mark a byte above one that is marked rightly, so the
+// lowest mark is always right, and only that is used.
+
+const (
+	ones  = 0x0101010101010101
+	highs = 0x80 * ones
+)
+
+// word returns the eight bytes of text from i on, zeros where text has ended.
+func word(text []byte, i int) uint64 {
+	if i+8 <= len(text) {
+		return binary.LittleEndian.Uint64(text[i:])
+	}
+	if len(text) >= 8 {
+		return binary.LittleEndian.Uint64(text[len(text)-8:]) >> (8 * uint(i+8-len(text)))
+	}
+	var w uint64
+	for at, b := range text[i:] {
+		w |= uint64(b) << (8 * at)
+	}
+	return w
+}
+
+// fieldEnd returns where the field that begins at i ends: at the next white
+// space, or with text.
+func fieldEnd(text []byte, i int) int {
+	for i+8 <= len(text) {
+		w := binary.LittleEndian.Uint64(text[i:])
+		low := (w - (' '+1)*ones) &^ w & highs // a space or a control character
+		if low == 0 {
+			i += 8
+			continue
+		}
+		i += bits.TrailingZeros64(low) / 8
+		if IsSpace(text[i]) {
+			return i
+		}
+		i++
+	}
+	for i < len(text) && !IsSpace(text[i]) {
+		i++
+	}
+	return i
+}
+
+// skipSpace returns where the white space that begins at i ends.
+func skipSpace(text []byte, i int) int {
+	for i < len(text) && IsSpace(text[i]) {
+		i++
+	}
+	return i
+}
+
+// digitRun says how many of a word's first bytes are digits, and returns their
+// values, one a byte; what is above them is not cleared.
+func digitRun(w uint64) (n int, values uint64) {
+	values = w ^ '0'*ones
+	return bits.TrailingZeros64((values+(0x80-10)*ones|values)&highs) / 8, values
+}
+
+// skipDigits returns where the digits of text that begin at i end, and whether
+// one of them is not zero.
+func skipDigits(text []byte, i int) (end int, nonzero bool) {
+	for {
+		n, values := digitRun(word(text, i))
+		nonzero = nonzero || values<<(64-8*n) != 0
+		if i += n; n < 8 {
+			return i, nonzero
+		}
+	}
+}
+
+// number reads the digits of text that begin at i, but no more than most of
+// them, which is from 8 to 19: their value, and where they end.
+func number(text []byte, i, most int) (value uint64, end int) {
+	n, v := digitRun(word(text, i))
+	// Moved up, the digits are the last of eight, zeros before them. Then
+	// neighbours are put together: digits, pairs, fours.
+	v <<= 64 - 8*n
+	v = (v*10 + v>>8) & 0x00ff00ff00ff00ff
+	v = (v*100 + v>>16) & 0x0000ffff0000ffff
+	value = (v*10_000 + v>>32) & 0xffffffff
+	end = i + n
+	if n == 8 {
+		for end < len(text) && end < i+most && isDigit(text[end]) {
+			value = value*10 + uint64(text[end]-'0')
+			end++
+		}
+	}
+	return value, end
+}
+
+var pow10 = [...]uint64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}
