@@ -1,0 +1,169 @@
+package places
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"herd/places/nearby"
+)
+
+// Finder answers queries from its providers. All methods may be called from any
+// goroutine.
+type Finder struct {
+	log     *slog.Logger
+	sources []*source
+
+	mu      sync.RWMutex // guards closed against running.Go
+	closed  bool
+	running sync.WaitGroup // calls of providers, those that nobody waits for included
+}
+
+// source is a provider and what became of the questions to it.
+type source struct {
+	Provider
+	tally
+	complained atomic.Int64  // when its failures were logged last, Unix ns
+	failures   atomic.Uint64 // since then
+}
+
+// complainEvery keeps a provider that fails under load from flooding the log; the
+// counts have every failure.
+const complainEvery = 10 * time.Second
+
+// NewFinder returns a finder that asks providers in this order of preference. Without
+// any, every search fails.
+func NewFinder(log *slog.Logger, providers ...Provider) *Finder {
+	f := &Finder{log: log}
+	for _, p := range providers {
+		f.sources = append(f.sources, &source{Provider: p})
+	}
+	return f
+}
+
+// Find returns the JSON of a Nearby Search answer to q, which keeps C14–C16: it never
+// fails, and what fails inside is the answer's status. It returns when ctx ends, even if
+// a provider does not; the time limit (HERD_PLACES_TIMEOUT) is ctx's deadline, and a ctx
+// that is cancelled says that the edge stops (C19). The text is the caller's to keep.
+func (f *Finder) Find(ctx context.Context, q Query) []byte {
+	if !(q.Radius > 0 && q.Max > 0) { // C12: asks only where the client is
+		return write(nearby.Zero())
+	}
+	text, err := f.ask(ctx, q)
+	if err != nil {
+		return write(failure(err))
+	}
+	return text
+}
+
+// Close waits for the calls of providers that Find did not wait for. A Find after it
+// calls no provider and fails as one that is stopped.
+func (f *Finder) Close() {
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	f.running.Wait()
+}
+
+// call asks one provider and returns the JSON of its answer.
+func (f *Finder) call(ctx context.Context, s *source, q Query) ([]byte, error) {
+	start := time.Now()
+	answer, err := f.await(ctx, s, q)
+	if err == nil && answer.Status.Failed() {
+		err = &Error{answer.Status, answer.ErrorMessage} // for the next to do better
+	}
+	var text []byte
+	if err == nil {
+		answer = nearby.Found(answer.HTMLAttributions, answer.Results).Trim(q.Max) // C15
+		text, err = answer.Append(make([]byte, 0, 512+384*len(answer.Results)))
+	}
+	outcome := outcomeOf(answer, err)
+	s.count(outcome, time.Since(start))
+	if err != nil && outcome != stopped {
+		f.complain(s, outcome, err)
+	}
+	return text, err
+}
+
+// await calls the provider on a goroutine of its own, which Close waits for, so as to
+// return when ctx ends whatever the provider does.
+func (f *Finder) await(ctx context.Context, p Provider, q Query) (nearby.Answer, error) {
+	if err := ctx.Err(); err != nil {
+		return nearby.Answer{}, err
+	}
+	type reply struct {
+		answer nearby.Answer
+		err    error
+	}
+	replies := make(chan reply, 1) // so that a late one is not stuck
+	if !f.run(func() {
+		answer, err := p.Nearby(ctx, q)
+		replies <- reply{answer, err}
+	}) {
+		return nearby.Answer{}, errStopped
+	}
+	select {
+	case r := <-replies:
+		return r.answer, r.err
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-replies: // in the last moment, but in time
+		return r.answer, r.err
+	default:
+		return nearby.Answer{}, ctx.Err()
+	}
+}
+
+// run starts call, unless the finder is closed.
+func (f *Finder) run(call func()) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if f.closed {
+		return false
+	}
+	f.running.Go(call)
+	return true
+}
+
+func (f *Finder) complain(s *source, o outcome, err error) {
+	s.failures.Add(1)
+	now, last := time.Now().UnixNano(), s.complained.Load()
+	if now-last < int64(complainEvery) || !s.complained.CompareAndSwap(last, now) {
+		return
+	}
+	f.log.Warn("places provider failed", "provider", s.Name(), "outcome", o.String(), "error", err,
+		"failures", s.failures.Swap(0))
+}
+
+// failure turns an error into what a client sees of it: never the error's own text,
+// which may say more than is a client's business (C16).
+func failure(err error) nearby.Answer {
+	e := ErrUnknown
+	switch {
+	case errors.As(err, &e):
+	case errors.Is(err, context.DeadlineExceeded):
+		e = errLate
+	case errors.Is(err, context.Canceled):
+		e = errStopped
+	}
+	status := nearby.UnknownError
+	switch e.Status {
+	case nearby.InvalidRequest, nearby.OverQueryLimit, nearby.RequestDenied:
+		status = e.Status
+	}
+	return nearby.Failure(status, cmp.Or(e.Message, ErrUnknown.Message))
+}
+
+// write returns the JSON of an answer that has no numbers in it.
+func write(a nearby.Answer) []byte {
+	text, err := a.Append(nil)
+	if err != nil {
+		panic(err) // not without results
+	}
+	return text
+}
