@@ -368,3 +368,6 @@ func (t *Table) Stats() (clients int, head, forgotten uint64) {
 	defer t.mu.Unlock()
 	return t.records.live, t.head, t.forgot
 }
+
+// Receipt is when the first edge received the line of a Put, in Unix nanoseconds.
+func (op *Op) Receipt() int64 { return op.receipt }

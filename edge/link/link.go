@@ -1,0 +1,296 @@
+// Package link keeps one neighbour up to date: it knows who lacks what, and
+// when to send it (H3–H9, C19).
+//
+// A link is two halves that share a clock and a state of health. The sending
+// half is a cursor into the table's order of changes: what the neighbour lacks
+// is what is behind the cursor, and a start, a restart, a lost message, a lost
+// ack, an outage of the broker and a new edge are all "move the cursor back". The
+// receiving half merges what follows and says how far it holds the neighbour's
+// stream.
+//
+// The package knows the table and a Transport to the neighbour. It knows nothing
+// of NATS, of clients, or of the herd beyond the one neighbour.
+package link
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"herd/edge/position"
+)
+
+// A Message carries lines from one edge to a neighbour (H4).
+type Message struct {
+	Epoch    string        // the sender's
+	To       string        // the receiver's, as its acks tell it; "" before they do
+	After    uint64        // the message runs from behind this revision
+	Through  uint64        // to this one
+	Head     uint64        // the sender's newest revision
+	Interval time.Duration // heartbeats only: the sender's heartbeat (H8)
+	Clock    int64         // heartbeats only: the sender's clock, Unix nanoseconds (H8)
+	Bye      bool          // the sender stops (C19)
+	Lines    []byte        // AT lines, each with its LF, oldest change first (H2)
+}
+
+// An Ack says how far the sender of the ack holds the receiver's stream (H5).
+type Ack struct {
+	Epoch   string // of who acks
+	Of      string // the epoch of the stream that it follows; "" where it follows none yet
+	Through uint64 // it holds the stream through this revision
+	Rewind  bool   // go on from there: something is missing (H6)
+}
+
+// A Transport carries messages and acks to the neighbour. Both calls come from
+// the goroutine of Run alone and must not wait for the neighbour; neither keeps
+// its argument. A call that errs did not happen (H6).
+type Transport interface {
+	Send(*Message) error
+	Ack(Ack) error
+}
+
+// A Recorder writes down what happens on links (C20). It must not block.
+type Recorder interface {
+	LinkUp(at time.Time, neighbour string)
+	LinkDown(at time.Time, neighbour, reason string)
+	LinkIn(at time.Time, neighbour string, lines []byte)
+	LinkOut(at time.Time, neighbour string, lines []byte)
+}
+
+// Config is what a Link is made with. All fields but Recorder, Propagated and
+// Changed are required.
+type Config struct {
+	Neighbour string
+	Epoch     string // of this run of the edge (H3)
+	Holder    int    // the neighbour's number in the table (position.Source)
+	Window    int    // messages unacknowledged at most (H5)
+	Linger    time.Duration
+	Heartbeat time.Duration
+	// MaxBytes is how many bytes of lines a message may carry; asked for each.
+	MaxBytes func() int
+	Table    *position.Table
+	Out      Transport
+	Log      *slog.Logger
+
+	Recorder Recorder
+	// Propagated is told how long after its receipt each line was stored here,
+	// but while the link catches up.
+	Propagated func(time.Duration)
+	// Changed is called, without a lock, when the link goes up or down.
+	Changed func(up bool)
+}
+
+const (
+	missed      = 3                     // silent heartbeats that make a link down, and a stall (H6, H8)
+	ackDelay    = 10 * time.Millisecond // an ack may wait this long for more to acknowledge
+	clockLimit  = 5 * time.Second       // a clock further off than this is logged (H8)
+	futureLimit = time.Hour             // a receipt further ahead than this is refused (H9)
+)
+
+// A Link is one neighbour. Receive, ReceiveAck and BadMessage belong to the
+// transport's goroutine or goroutines, one call of each at a time; all other
+// methods may be called from any goroutine.
+type Link struct {
+	cfg  Config
+	kick chan struct{} // something for Run to look at
+
+	mu       sync.Mutex // held for a few assignments; never over a merge, a read or a send
+	health   health
+	send     sender
+	receive  receiver
+	handing  bool
+	handedIt chan struct{} // closed when handing over is complete
+
+	ops       []position.Op // Receive's own
+	lines     []byte        // Run's own, as is
+	lingering time.Time     // when what is behind the cursor must go; zero: nothing waits
+	count     counters
+}
+
+// health is what is known of the neighbour being there (H8).
+type health struct {
+	up       bool
+	heard    time.Time     // the last sign of life
+	epoch    string        // of the run that gave it
+	gone     string        // the epoch that said good-bye: what still comes from it is no sign of life
+	interval time.Duration // the neighbour's heartbeat
+	clock    time.Duration // its clock less ours
+	clockOff bool          // logged as such
+}
+
+// New makes a Link. It does nothing until Run.
+func New(cfg Config) *Link {
+	return &Link{
+		cfg:      cfg,
+		kick:     make(chan struct{}, 1),
+		health:   health{interval: cfg.Heartbeat},
+		handedIt: make(chan struct{}),
+	}
+}
+
+// Run sends, acks and watches until ctx ends. After HandOver its last act is a
+// good-bye (C19).
+func (l *Link) Run(ctx context.Context) error {
+	reader := position.NewReader()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		next := l.step(time.Now(), reader)
+		timer.Reset(time.Until(next))
+		select {
+		case <-ctx.Done():
+			l.sayBye()
+			return nil
+		case <-reader.C:
+		case <-l.kick:
+		case <-timer.C:
+		}
+	}
+}
+
+// step does all that is due and returns when to look again at the latest.
+func (l *Link) step(now time.Time, reader *position.Reader) time.Time {
+	l.checkSilence(now)
+	next := l.sendAck(now)
+	next = earliest(next, l.sendLines(now, reader))
+	next = earliest(next, l.sendHeartbeat(now))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.health.up {
+		next = earliest(next, l.health.heard.Add(missed*l.health.interval))
+	}
+	return next
+}
+
+func (l *Link) wake() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// earliest returns the earlier of two times, where the zero time is none.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// alive notes a sign of life from a run of the neighbour and says whether the
+// link went up with it; l.mu is held.
+func (l *Link) alive(now time.Time, epoch string) (up bool) {
+	h := &l.health
+	if epoch == h.gone {
+		return false
+	}
+	h.heard, h.epoch, h.gone = now, epoch, ""
+	if h.up {
+		return false
+	}
+	h.up = true
+	l.receive.live = false
+	return true
+}
+
+// wentUp tells the world; l.mu is not held.
+func (l *Link) wentUp(now time.Time) {
+	l.cfg.Log.Info("link up")
+	if l.cfg.Recorder != nil {
+		l.cfg.Recorder.LinkUp(now, l.cfg.Neighbour)
+	}
+	if l.cfg.Changed != nil {
+		l.cfg.Changed(true)
+	}
+	l.wake()
+}
+
+// checkSilence takes the link down after three missed heartbeats (H8).
+func (l *Link) checkSilence(now time.Time) {
+	l.mu.Lock()
+	silent := now.Sub(l.health.heard)
+	down := l.health.up && silent >= missed*l.health.interval
+	if down {
+		l.down()
+	}
+	l.mu.Unlock()
+	if down {
+		l.wentDown(now, "silent", slog.Duration("silent", silent))
+	}
+}
+
+// down makes the link one that sends heartbeats only, from the last ack on;
+// l.mu is held.
+func (l *Link) down() {
+	l.health.up = false
+	l.send.back()
+}
+
+// wentDown tells the world; l.mu is not held.
+func (l *Link) wentDown(now time.Time, reason string, attrs ...slog.Attr) {
+	l.count.downs.Add(1)
+	l.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "link down", append(attrs, slog.String("reason", reason))...)
+	if l.cfg.Recorder != nil {
+		l.cfg.Recorder.LinkDown(now, l.cfg.Neighbour, reason)
+	}
+	if l.cfg.Changed != nil {
+		l.cfg.Changed(false)
+	}
+	l.wake()
+}
+
+// Reconnected is called when the edge's subscriptions are there, or there again:
+// what was on its way may be lost. The link acks unasked, asking for all behind
+// what it holds, and moves its own cursor back to the last ack (H6).
+func (l *Link) Reconnected() {
+	l.mu.Lock()
+	l.receive.ackNow, l.receive.rewind = true, true
+	l.send.back()
+	l.send.failed = false
+	l.mu.Unlock()
+	l.wake()
+}
+
+// HandOver waits until the neighbour has acknowledged all that it lacks, or the
+// link is down, or ctx ends (C19); only then it errs. From then on Run ends with
+// a good-bye. Call it once, while Run runs.
+func (l *Link) HandOver(ctx context.Context) error {
+	l.mu.Lock()
+	l.handing = true
+	l.mu.Unlock()
+	l.wake()
+	select {
+	case <-l.handedIt:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// checkHandedOver completes HandOver when nothing is owed any more; l.mu is held.
+// read says that nothing that the neighbour lacks is unread.
+func (l *Link) checkHandedOver(read bool) {
+	if !l.handing || l.health.up && !(read && len(l.send.flights) == 0) {
+		return
+	}
+	select {
+	case <-l.handedIt:
+	default:
+		close(l.handedIt)
+	}
+}
+
+// sayBye tells the neighbour that this run stops (C19).
+func (l *Link) sayBye() {
+	l.mu.Lock()
+	bye, m := l.handing, l.message()
+	l.mu.Unlock()
+	if !bye {
+		return
+	}
+	m.Through, m.Bye = m.After, true
+	if err := l.cfg.Out.Send(&m); err != nil {
+		l.cfg.Log.Debug("say good-bye", "error", err)
+	}
+}
