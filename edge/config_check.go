@@ -1,0 +1,312 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"herd/broker/topology"
+)
+
+const (
+	later   = "not in this version"
+	shortly = 10 * time.Millisecond // least of every timeout
+	longest = 24 * time.Hour
+)
+
+// checks collects what is wrong with a configuration: one fault a variable,
+// the first that is found.
+type checks struct {
+	vars     map[string]string
+	unparsed map[string]error
+	faults   map[string]string
+}
+
+// faults returns what is wrong with c by the names of the variables. vars is
+// what it was read from; a variable in unparsed has no value worth a look.
+func (c *Config) faults(vars map[string]string, unparsed map[string]error, files uint64) map[string]string {
+	k := checks{vars, unparsed, make(map[string]string)}
+
+	for _, d := range []struct {
+		name        string
+		value       time.Duration
+		least, most time.Duration
+	}{
+		{"HERD_IDLE_TIMEOUT", c.IdleTimeout, shortly, longest},
+		{"HERD_WRITE_TIMEOUT", c.WriteTimeout, shortly, longest},
+		{"HERD_SHUTDOWN_TIMEOUT", c.ShutdownTimeout, shortly, longest},
+		{"HERD_HEARTBEAT", c.Heartbeat, shortly, longest},
+		{"HERD_JOIN_TIMEOUT", c.JoinTimeout, shortly, longest},
+		{"HERD_LINK_LINGER", c.LinkLinger, 0, time.Second},
+		{"HERD_JOURNAL_TIMEOUT", c.JournalTimeout, shortly, longest},
+		{"HERD_PLACES_TIMEOUT", c.PlacesTimeout, shortly, longest},
+	} {
+		k.want(d.name, d.least <= d.value && d.value <= d.most,
+			fmt.Sprintf("a duration from %s to %s", brief(d.least), brief(d.most)))
+	}
+	k.want("HERD_RETAIN", c.Retain == 0 || c.Retain >= time.Minute, "0 or a duration of 1m or more")
+	k.want("HERD_PLACES_CACHE", c.PlacesCache >= 0, "a duration of 0 or more")
+	k.want("HERD_EMBEDDED_NATS_SYNC", c.EmbeddedNATSSync == SyncAlways ||
+		shortly <= time.Duration(c.EmbeddedNATSSync) && time.Duration(c.EmbeddedNATSSync) <= longest,
+		"always or a duration from 10ms to 24h")
+
+	k.want("HERD_MAX_LINE", 128 <= c.MaxLine && c.MaxLine <= 16384, "a number from 128 to 16384")
+	k.want("HERD_MAX_CONNS", 1 <= c.MaxConns && int64(c.MaxConns) <= spare(files), // C18
+		fmt.Sprintf("a number from 1 to %d (the process may open %d files, and keeps %d for other things)", max(1, spare(files)), files, reserved))
+	k.want("HERD_MAX_CLIENTS", c.MaxClients >= 1, "a number of 1 or more")
+	k.want("HERD_LINK_WINDOW", 1 <= c.LinkWindow && c.LinkWindow <= 1024, "a number from 1 to 1024")
+	k.want("HERD_JOURNAL_REPLICAS", 1 <= c.JournalReplicas && c.JournalReplicas <= 5, "a number from 1 to 5")
+	k.want("HERD_PLACES_DAILY", c.PlacesDaily >= 0, "a number of 0 or more")
+	k.want("HERD_PLACES_RATE", c.PlacesRate >= 0, "a number of 0 or more")
+	k.want("HERD_TRANSCRIPT_MAX", c.TranscriptMax >= MiB, "a size of 1MiB or more, such as 100MiB")
+
+	k.want("HERD_SUBJECT_PREFIX", isPrefix(c.SubjectPrefix), "1 to 64 letters and digits")
+	k.want("HERD_LOG_LEVEL", true, "debug, info, warn or error")
+	k.oneOf("HERD_LOG_FORMAT", c.LogFormat, "", "text", "json")
+	k.oneOf("HERD_DURABILITY", c.Durability, "memory", "journal")
+	k.oneOf("HERD_JOURNAL", c.Journal, "on", "auto", "off")
+	k.oneOf("HERD_JOURNAL_STORAGE", c.JournalStorage, "file", "memory")
+	k.want("HERD_PLACES", areProviders(providers(c.Places)), "auto, or some of google, google-legacy, osm and gazetteer parted by commas")
+	k.oneOf("HERD_TLS_IDENTITY", c.TLSIdentity, "", "cn", "san")
+	for name, value := range map[string]string{
+		"HERD_LISTEN": c.Listen, "HERD_HTTP": c.HTTP, "HERD_EMBEDDED_NATS_LISTEN": c.EmbeddedNATSListen,
+	} {
+		k.want(name, value == "" || isAddress(value), "HOST:PORT, such as 127.0.0.1:12000 or [::1]:0")
+	}
+	for _, name := range []string{"HERD_EMBEDDED_NATS", "HERD_PPROF", "HERD_TRANSCRIPT_LINKS"} {
+		k.want(name, true, "true or false")
+	}
+
+	k.edge(c)
+	k.paths(c)
+	if c.EmbeddedNATS && vars["NATS_URL"] != "" {
+		k.fault("HERD_EMBEDDED_NATS", "true, but NATS_URL names another server; set one of the two")
+	}
+	if c.Durability == "journal" && c.Journal == "off" {
+		k.fault("HERD_DURABILITY", "journal, but HERD_JOURNAL is off")
+	}
+	k.later(c)
+	// What nothing above spoke of is told in the parser's words.
+	for name, err := range unparsed {
+		k.fault(name, strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return k.faults
+}
+
+// fault notes what is wrong with a variable, unless something was found already.
+func (k *checks) fault(name, text string) {
+	if _, known := k.faults[name]; !known {
+		k.faults[name] = text
+	}
+}
+
+// want notes a value that could not be parsed or is not ok, and what it should
+// have been.
+func (k *checks) want(name string, ok bool, want string) {
+	if k.unparsed[name] == nil && ok {
+		return
+	}
+	if value := k.vars[name]; value != "" {
+		want = quote(value) + ", want " + want
+	} else {
+		want = "want " + want
+	}
+	k.fault(name, want)
+}
+
+func (k *checks) oneOf(name, value string, known ...string) {
+	ok := slices.Contains(known, value)
+	if known[0] == "" {
+		known = known[1:]
+	}
+	last := len(known) - 1
+	k.want(name, ok, strings.Join(known[:last], ", ")+" or "+known[last])
+}
+
+// edge checks that this edge is one of the herd.
+func (k *checks) edge(c *Config) {
+	if c.Edge == "" {
+		k.fault("HERD_EDGE", "required: this edge's name")
+		return
+	}
+	k.want("HERD_EDGE", topology.CheckName(c.Edge) == nil, "1 to 32 letters, digits and _")
+	if k.unparsed["HERD_TOPOLOGY"] == nil && !c.Topology.Has(c.Edge) {
+		k.fault("HERD_EDGE", fmt.Sprintf("%s is no edge of HERD_TOPOLOGY, which has %s", quote(c.Edge), strings.Join(c.Topology.Edges(), ", ")))
+	}
+}
+
+// paths checks that what is to be written can be, as far as a look can tell.
+func (k *checks) paths(c *Config) {
+	if c.Data != "" {
+		if err := canMake(c.Data); err != nil {
+			k.fault("HERD_DATA", quote(c.Data)+": "+err.Error())
+		}
+	}
+	if c.Transcript == "" || c.Transcript == "-" || k.vars["HERD_TRANSCRIPT"] == "" {
+		return // off, standard error, or a file in HERD_DATA by a name that is right
+	}
+	if err := canWrite(c.Transcript, c.Data); err != nil {
+		k.fault("HERD_TRANSCRIPT", quote(c.Transcript)+": "+err.Error())
+	}
+}
+
+// later refuses what this version would promise and not keep. A value that is
+// the default asks for nothing.
+func (k *checks) later(c *Config) {
+	var plain Config
+	if _, err := parse(&plain, map[string]string{}); err != nil {
+		return // parse has said so of c before
+	}
+	for name, asked := range map[string]bool{
+		"HERD_TLS_CERT":         c.TLSCert != "",
+		"HERD_TLS_KEY":          c.TLSKey != "",
+		"HERD_TLS_CLIENT_CA":    c.TLSClientCA != "",
+		"HERD_TLS_IDENTITY":     c.TLSIdentity != "",
+		"HERD_DURABILITY":       c.Durability == "journal",
+		"HERD_JOURNAL":          c.Journal == "on",
+		"HERD_JOURNAL_REPLICAS": c.JournalReplicas != plain.JournalReplicas,
+		"HERD_JOURNAL_STORAGE":  c.JournalStorage != plain.JournalStorage,
+		"HERD_GOOGLE_KEY":       c.GoogleKey.Reveal() != "",
+		"HERD_GOOGLE_KEY_FILE":  c.GoogleKeyFile != "",
+		"HERD_GOOGLE_FIELDS":    c.GoogleFields != "",
+		"HERD_GOOGLE_URL":       c.GoogleURL != "",
+		"HERD_PLACES_DAILY":     c.PlacesDaily != plain.PlacesDaily,
+		"HERD_PLACES_RATE":      c.PlacesRate != plain.PlacesRate,
+		"HERD_PLACES_CACHE":     c.PlacesCache != plain.PlacesCache,
+		"HERD_OSM_FILE":         c.OSMFile != "",
+	} {
+		if asked && k.unparsed[name] == nil {
+			k.fault(name, later)
+		}
+	}
+	for _, provider := range providers(c.Places) {
+		if provider == "google" || provider == "google-legacy" || provider == "osm" {
+			k.fault("HERD_PLACES", provider+": "+later)
+		}
+	}
+}
+
+// providers splits HERD_PLACES.
+func providers(text string) []string {
+	list := strings.Split(text, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
+}
+
+// areProviders tells whether list is auto alone, or one or more different
+// providers.
+func areProviders(list []string) bool {
+	known := []string{"google", "google-legacy", "osm", "gazetteer"}
+	if len(list) == 1 {
+		known = append(known, "auto")
+	}
+	for i, p := range list {
+		if !slices.Contains(known, p) || slices.Contains(list[:i], p) {
+			return false
+		}
+	}
+	return true
+}
+
+// quote shows a value in an error, cut where it is long.
+func quote(value string) string {
+	const most = 100
+	if len(value) > most {
+		return strconv.Quote(value[:most]) + "..."
+	}
+	return strconv.Quote(value)
+}
+
+// brief writes a duration without zero minutes and seconds: 24h, not 24h0m0s.
+func brief(d time.Duration) string {
+	s := d.String()
+	if before, ok := strings.CutSuffix(s, "m0s"); ok {
+		s = before + "m"
+	}
+	if before, ok := strings.CutSuffix(s, "h0m"); ok {
+		s = before + "h"
+	}
+	return s
+}
+
+const alphanumeric = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
+func isPrefix(s string) bool {
+	return 1 <= len(s) && len(s) <= 64 && strings.Trim(s, alphanumeric) == ""
+}
+
+// isAddress tells whether s is HOST:PORT with a host name, an address or nothing
+// (all addresses) and a port number; port 0 is any free one.
+func isAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return false
+	}
+	if strings.Contains(host, ":") {
+		_, err := netip.ParseAddr(host)
+		return err == nil
+	}
+	return strings.Trim(host, alphanumeric+"-._") == ""
+}
+
+// canMake tells why the folder at path could not be made, if it is not there.
+func canMake(path string) error {
+	info, err := os.Stat(path)
+	for errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path {
+		path = filepath.Dir(path)
+		info, err = os.Stat(path)
+	}
+	if err != nil {
+		return cause(err)
+	}
+	if !info.IsDir() {
+		return fmt.Errorf("%s is not a folder", quote(path))
+	}
+	return unix.Access(path, unix.W_OK)
+}
+
+// canWrite tells why path could not be a file that is appended to. Its folder
+// must be there, or be data, which is made at start.
+func canWrite(path, data string) error {
+	info, err := os.Stat(path)
+	if err == nil {
+		if info.IsDir() {
+			return errors.New("a folder, not a file")
+		}
+		return unix.Access(path, unix.W_OK)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return cause(err)
+	}
+	folder := filepath.Dir(path)
+	if data != "" && folder == filepath.Clean(data) {
+		return nil
+	}
+	if _, err := os.Stat(folder); err != nil {
+		return fmt.Errorf("its folder: %w", cause(err))
+	}
+	return unix.Access(folder, unix.W_OK)
+}
+
+// cause returns err without the path, which the caller names.
+func cause(err error) error {
+	if path := new(fs.PathError); errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}

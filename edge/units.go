@@ -1,0 +1,86 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Size is a number of bytes. As text it is digits and optionally KiB, MiB or
+// GiB: 1048576, 1024KiB and 1 MiB are the same.
+type Size int64
+
+const (
+	// KiB, MiB and GiB are the units that a [Size] may be written in.
+	KiB Size = 1 << 10
+	MiB Size = 1 << 20
+	GiB Size = 1 << 30
+)
+
+var errSize = errors.New("no size")
+
+// UnmarshalText reads a size; it refuses signs, fractions and what is larger
+// than an int64.
+func (s *Size) UnmarshalText(text []byte) error {
+	number, unit := string(text), Size(1)
+	for _, u := range []struct {
+		name string
+		size Size
+	}{{"KiB", KiB}, {"MiB", MiB}, {"GiB", GiB}} {
+		if before, found := strings.CutSuffix(number, u.name); found {
+			number, unit = strings.TrimSuffix(before, " "), u.size
+			break
+		}
+	}
+	n, err := strconv.ParseUint(number, 10, 63)
+	if err != nil || n > math.MaxInt64/uint64(unit) {
+		return errSize
+	}
+	*s = Size(n) * unit
+	return nil
+}
+
+// String writes the size in the largest unit that it is a whole number of.
+func (s Size) String() string {
+	switch {
+	case s != 0 && s%GiB == 0:
+		return fmt.Sprintf("%dGiB", s/GiB)
+	case s != 0 && s%MiB == 0:
+		return fmt.Sprintf("%dMiB", s/MiB)
+	case s != 0 && s%KiB == 0:
+		return fmt.Sprintf("%dKiB", s/KiB)
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+// SyncInterval is how often the embedded JetStream tells the disk to keep what
+// it was given: a duration, or [SyncAlways], written `always`.
+type SyncInterval time.Duration
+
+// SyncAlways is a sync after each write.
+const SyncAlways SyncInterval = 0
+
+// UnmarshalText reads a duration or `always`.
+func (s *SyncInterval) UnmarshalText(text []byte) error {
+	if string(text) == "always" {
+		*s = SyncAlways
+		return nil
+	}
+	d, err := time.ParseDuration(string(text))
+	if err == nil && d == 0 {
+		err = errors.New("a sync every 0s is written always")
+	}
+	*s = SyncInterval(d)
+	return err
+}
+
+// String writes the interval as UnmarshalText reads it.
+func (s SyncInterval) String() string {
+	if s == SyncAlways {
+		return "always"
+	}
+	return time.Duration(s).String()
+}
