@@ -1,0 +1,224 @@
+// Package command is what a line asks for: it reads the commands of one
+// connection, has them take effect in the order in which they came, and words
+// the answers (C3, C4, C9–C17).
+//
+// It knows the grammar, the table, and someone who finds places. It knows
+// nothing of sockets, of where a line ends, of neighbours or of NATS.
+package command
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"time"
+
+	"herd/edge/position"
+	"herd/edge/wire"
+	"herd/places/nearby"
+)
+
+// Answers takes what goes back to the client, in the order of the commands (C1).
+type Answers interface {
+	Append(answer []byte)                          // one that is ready; it is copied
+	Later(answer func(ctx context.Context) []byte) // one that waits; ctx ends when the edge stops (C19)
+	Close()                                        // the connection ends behind the answers so far (C17)
+}
+
+// A Query asks what is near a point: degrees, kilometres, and how many at most.
+type Query struct {
+	Lat, Lon float64
+	Radius   float64
+	Max      int
+}
+
+// A Finder always has the JSON of a Nearby Search answer, and has it when ctx ends
+// at the latest (C15, C16).
+type Finder interface {
+	Find(ctx context.Context, q Query) []byte
+}
+
+// Config is what a Handler is made with; Observe may be nil.
+type Config struct {
+	Edge          string
+	Table         *position.Table
+	Finder        Finder
+	PlacesTimeout time.Duration // C16
+	// Observe is told how long n commands of a kind took, each from its receipt
+	// until its answer was ready.
+	Observe func(v Verb, n int, took time.Duration)
+}
+
+// A Handler serves all the connections of an edge. Its methods may be called
+// from any goroutine.
+type Handler struct {
+	cfg     Config
+	count   counts
+	scratch sync.Pool // *scratch
+}
+
+// New makes a Handler.
+func New(cfg Config) *Handler {
+	h := &Handler{cfg: cfg}
+	h.scratch.New = func() any { return new(scratch) }
+	return h
+}
+
+// A Session is one connection's commands. One goroutine at a time may use it.
+type Session struct {
+	h       *Handler
+	started bool // its first line has come (C17)
+}
+
+// Open begins a Session.
+func (h *Handler) Open() *Session { return &Session{h: h} }
+
+// A step is one command of a batch, and where in the batch's operations it is.
+type step struct {
+	line   []byte // as received, without its line end
+	verb   Verb
+	op     int // index of its operation; -1: it is refused
+	radius float64
+	max    int
+}
+
+// scratch is what a batch needs while it is served; between batches it belongs
+// to nobody, so that an idle connection holds none of it.
+type scratch struct {
+	steps []step
+	ops   []position.Op
+	lines []byte // the AT lines of the batch's IAMATs
+	words []byte // the answer being put together
+}
+
+// Take serves all complete lines of one read, received at the given moment, in
+// three passes: parse without a lock, take effect under one, answer. It keeps
+// nothing of lines. The last line may lack its LF (C1).
+func (s *Session) Take(received time.Time, lines []byte, out Answers) {
+	h := s.h
+	x := h.scratch.Get().(*scratch)
+	x.steps, x.ops, x.lines = x.steps[:0], x.ops[:0], x.lines[:0]
+
+	closing := false
+	now := received.UnixNano()
+	for len(lines) > 0 && !closing {
+		end := bytes.IndexByte(lines, '\n') + 1
+		if end == 0 {
+			end = len(lines)
+		}
+		line := wire.TrimEnd(lines[:end])
+		lines = lines[end:]
+		if !s.started {
+			s.started = true
+			closing = isHTTP(line)
+		}
+		x.parse(h, now, line, closing)
+	}
+
+	// Also for the lines of IAMATs: x.lines may have moved as it grew.
+	h.cfg.Table.Apply(now, position.Source{}, x.ops)
+
+	var tally tally
+	for i := range x.steps {
+		st := &x.steps[i]
+		outcome := x.answer(h, received, st, out)
+		tally.note(st.verb, outcome)
+	}
+	if closing {
+		out.Close()
+	}
+	h.count.add(&tally)
+	if h.cfg.Observe != nil && tally.total > 0 {
+		took := time.Since(received)
+		for v := range verbs {
+			if n := tally.timed(v); n > 0 {
+				h.cfg.Observe(v, n, took)
+			}
+		}
+	}
+	h.scratch.Put(x)
+}
+
+// parse adds a line's step to the batch, none for a blank line (C3).
+func (x *scratch) parse(h *Handler, now int64, line []byte, http bool) {
+	verb, args := wire.Cut(line)
+	if len(verb) == 0 {
+		return
+	}
+	st := step{line: line, op: -1}
+	switch {
+	case http:
+		st.verb = Other
+	case string(verb) == "IAMAT":
+		st.verb = IAMAT
+		if m, err := wire.ParseIAMAT(args); err == nil {
+			st.op = x.iamat(h, now, &m)
+		}
+	case string(verb) == "WHATSAT":
+		st.verb = WHATSAT
+		if q, err := wire.ParseWHATSAT(args); err == nil {
+			st.op, st.radius, st.max = x.whatsat(h, &q), q.Radius, q.Max
+		}
+	case string(verb) == "AT": // C17: nobody outside the herd says what it believes
+		st.verb = AT
+	default:
+		st.verb = Other
+	}
+	x.steps = append(x.steps, st)
+}
+
+// op makes room for one more operation, with whatever room it had before.
+func (x *scratch) op() *position.Op {
+	if len(x.ops) < cap(x.ops) {
+		x.ops = x.ops[:len(x.ops)+1]
+	} else {
+		x.ops = append(x.ops, position.Op{})
+	}
+	return &x.ops[len(x.ops)-1]
+}
+
+// answer words a step's answer and says how it went.
+func (x *scratch) answer(h *Handler, received time.Time, st *step, out Answers) Outcome {
+	if st.op < 0 {
+		x.refuse(st.line, out)
+		return Invalid
+	}
+	if st.verb == IAMAT {
+		return x.answerIAMAT(st, out)
+	}
+	return x.answerWHATSAT(h, received, st, out)
+}
+
+// refuse answers what is no valid command (C4).
+func (x *scratch) refuse(line []byte, out Answers) {
+	x.words = append(append(append(x.words[:0], '?', ' '), line...), '\n')
+	out.Append(x.words)
+}
+
+// Overlong answers a line too long to keep: head is its first 64 bytes, tail its
+// last few (C5). It may be a web page's request line too (C17).
+func (s *Session) Overlong(received time.Time, head, tail []byte, out Answers) {
+	x := s.h.scratch.Get().(*scratch)
+	x.refuse(head, out)
+	s.h.scratch.Put(x)
+	if !s.started && isHTTP(wire.TrimEnd(tail)) {
+		out.Close()
+	}
+	s.started = true
+	var tally tally
+	tally.note(Other, Overlong)
+	s.h.count.add(&tally)
+}
+
+// isHTTP says whether a connection's first line is a web client's (C17).
+func isHTTP(line []byte) bool {
+	return bytes.HasSuffix(line, []byte(" HTTP/1.1")) || bytes.HasSuffix(line, []byte(" HTTP/1.0"))
+}
+
+// noPlaces is the JSON for a WHATSAT that wants none (C12).
+var noPlaces = func() []byte {
+	b, err := nearby.Zero().Append(nil)
+	if err != nil {
+		panic(err) // it has no numbers that could fail
+	}
+	return b
+}()

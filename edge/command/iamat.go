@@ -1,0 +1,34 @@
+package command
+
+import (
+	"herd/edge/position"
+	"herd/edge/wire"
+)
+
+// iamat adds the operation of a valid IAMAT: to merge the AT line that answers it (C9, C10).
+func (x *scratch) iamat(h *Handler, now int64, m *wire.IAMAT) int {
+	start := len(x.lines)
+	x.lines = m.AppendAT(x.lines, h.cfg.Edge, now)
+	h.cfg.Table.PutOwnLine(x.op(), x.lines[start:], m.Client, m.Stamp, now)
+	return len(x.ops) - 1
+}
+
+// answerIAMAT answers with the AT line, stored or not (C9, C11), unless there is
+// no room for one more client (C18).
+func (x *scratch) answerIAMAT(st *step, out Answers) Outcome {
+	op := &x.ops[st.op]
+	switch op.Outcome {
+	case position.Full:
+		x.refuse(st.line, out)
+		return Full
+	case position.Stored:
+		out.Append(op.Line)
+		return OK
+	case position.Expired:
+		out.Append(op.Line)
+		return Expired
+	default:
+		out.Append(op.Line)
+		return Older
+	}
+}
