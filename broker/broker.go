@@ -1,0 +1,264 @@
+// Package broker is all that the herd knows of NATS: a connection that never
+// gives up, the subjects and headers of a link (H1–H8), names (H10), the micro
+// service of an edge, and a server inside this process. It carries bytes and
+// names. It knows nothing of positions, of cursors, or of what an edge does
+// with what it hears.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	connectTimeout = time.Second            // for one attempt, TLS and log-in included
+	writeTimeout   = 2 * time.Second        // a broker that takes nothing for so long is lost
+	retryWait      = 250 * time.Millisecond // between attempts, and up to retryJitter more
+	retryJitter    = 100 * time.Millisecond
+	flushTimeout   = 5 * time.Second // from a connection to its being of use
+)
+
+var (
+	// ErrNotConnected is what everything but closing and subscribing returns
+	// while there is no broker. What was to be sent has not been sent (H6).
+	ErrNotConnected = errors.New("not connected to the broker")
+	// ErrClosed is returned after [Conn.Close].
+	ErrClosed = errors.New("connection to the broker is closed")
+	// ErrNobody says that nobody can answer: no neighbour, or no broker.
+	ErrNobody = errors.New("nobody there to answer")
+)
+
+// Events are called from one goroutine, one after the other, in the order in
+// which things happened, and never after [Conn.Close] has returned. A nil one
+// is left out. They may publish and subscribe; they must not close the
+// connection.
+type Events struct {
+	// Connected says that the broker is there and knows all subscriptions made
+	// so far (H6). first is true for the first time since Dial only.
+	Connected func(first bool)
+	// Disconnected follows every Connected when the broker is gone. err says
+	// why, and may be nil.
+	Disconnected func(err error)
+	// Error reports what the broker complained of, in its own words: a lack of
+	// rights, messages that were dropped. It has been logged already; the same
+	// words come at most once a second.
+	Error func(err error)
+}
+
+// Conn is a connection to a broker that is made anew for as long as it takes.
+// Its methods may be called from any goroutine.
+type Conn struct {
+	name string
+	log  *slog.Logger
+	ev   Events
+	mail mailbox // what nats.go tells, for run
+
+	live   atomic.Pointer[nats.Conn] // nil while disconnected
+	server atomic.Pointer[string]    // where to, for people
+	failed atomic.Pointer[error]     // why the last attempt failed
+
+	stop context.CancelFunc
+	kick chan struct{} // ends the wait between two attempts
+	done chan struct{} // run has returned
+
+	mu       sync.Mutex
+	nc       *nats.Conn // nil before the first connection, and while a new one is made
+	subs     map[*subscription]struct{}
+	services map[*Service]struct{}
+	up       chan struct{} // closed while connected
+	closed   bool
+}
+
+// Dial makes a connection named name, which operators see, and returns at
+// once. It then tries to reach the broker until Close, and again whenever it
+// is lost. The error is that of [Options.Validate].
+func Dial(o Options, name string, ev Events, log *slog.Logger) (*Conn, error) {
+	s, err := o.settings()
+	if err != nil {
+		return nil, err
+	}
+	return dial(s, o.Server(), name, ev, log), nil
+}
+
+func dial(s nats.Options, server, name string, ev Events, log *slog.Logger) *Conn {
+	ctx, stop := context.WithCancel(context.Background()) // of the connection's life, which Close ends
+	c := &Conn{
+		name: name, log: log, ev: ev,
+		mail: mailbox{ready: make(chan struct{}, 1)},
+		stop: stop, kick: make(chan struct{}, 1), done: make(chan struct{}),
+		subs: make(map[*subscription]struct{}), services: make(map[*Service]struct{}),
+		up: make(chan struct{}),
+	}
+	c.server.Store(&server)
+	s.Name = name
+	s.CustomDialer = dialer(func(network, address string) (net.Conn, error) {
+		d := net.Dialer{Timeout: connectTimeout}
+		return d.DialContext(ctx, network, address)
+	})
+	s.ReconnectedCB = func(nc *nats.Conn) { c.mail.put(letter{kind: connected, nc: nc}) }
+	s.DisconnectedErrCB = func(nc *nats.Conn, err error) { c.mail.put(letter{kind: disconnected, nc: nc, err: err}) }
+	s.ReconnectErrCB = func(nc *nats.Conn, err error) { c.mail.put(letter{kind: attemptFailed, nc: nc, err: err}) }
+	s.ClosedCB = func(nc *nats.Conn) { c.mail.put(letter{kind: closedForEver, nc: nc, err: nc.LastError()}) }
+	s.AsyncErrorCB = func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		if sub != nil && errors.Is(err, nats.ErrSlowConsumer) {
+			err = fmt.Errorf("messages on %s dropped: %w", sub.Subject, err)
+		}
+		c.mail.put(letter{kind: complaint, nc: nc, err: err})
+	}
+	go c.run(ctx, s)
+	return c
+}
+
+type dialer func(network, address string) (net.Conn, error)
+
+func (d dialer) Dial(network, address string) (net.Conn, error) { return d(network, address) }
+
+// run keeps one nats.go connection after the other. nats.go itself reconnects,
+// but some errors of the server close its connection for ever (NATS.md 0.1):
+// then the next one takes over the subscriptions.
+func (c *Conn) run(ctx context.Context, s nats.Options) {
+	defer close(c.done)
+	var talk talk
+	talk.start(c)
+	for ctx.Err() == nil {
+		nc, err := s.Connect()
+		if err != nil {
+			talk.attemptFailed(err)
+			c.pause(ctx)
+			continue
+		}
+		c.adopt(nc)
+		talk.follow(ctx, nc)
+	}
+}
+
+// pause waits before the next attempt; [Conn.Reconnect] and Close cut it short.
+func (c *Conn) pause(ctx context.Context) {
+	t := time.NewTimer(retryWait + rand.N(retryJitter))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.kick:
+	case <-ctx.Done():
+	}
+}
+
+// adopt makes nc the present connection, with all subscriptions and services.
+func (c *Conn) adopt(nc *nats.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nc = nc
+	for sub := range c.subs {
+		sub.attach(nc)
+	}
+	for s := range c.services {
+		s.attach(nc)
+	}
+}
+
+// Close ends the connection. What was published before is written out first,
+// but not waited for: use [Conn.Flush]. It returns when no event and no
+// handler runs any more. It must not be called from one of them.
+func (c *Conn) Close() {
+	c.mu.Lock()
+	c.closed = true
+	subs, services := c.subs, c.services
+	c.subs, c.services = nil, nil
+	c.mu.Unlock()
+
+	for s := range services {
+		s.Stop()
+	}
+	c.stop()
+	<-c.done
+	for s := range subs {
+		s.quit()
+	}
+}
+
+// Connected tells whether the broker is there, as far as is known.
+func (c *Conn) Connected() bool { return c.live.Load() != nil }
+
+// Wait returns when the broker is there. When ctx ends first, the error is
+// that of the last attempt, if there was one.
+func (c *Conn) Wait(ctx context.Context) error {
+	c.mu.Lock()
+	up := c.up
+	c.mu.Unlock()
+	select {
+	case <-up:
+		return nil
+	case <-c.done:
+		return ErrClosed
+	case <-ctx.Done():
+		if why := c.failed.Load(); why != nil {
+			return fmt.Errorf("connect to %s: %w", c.Server(), *why)
+		}
+		return fmt.Errorf("connect to %s: %w", c.Server(), context.Cause(ctx))
+	}
+}
+
+// Server is the broker's URL, without user info, for people to read: the one
+// connected to last, or those that are tried.
+func (c *Conn) Server() string { return *c.server.Load() }
+
+// MaxPayload is the size in bytes of the largest message that the broker
+// takes, headers included ([HeaderRoom]); 0 when not connected.
+func (c *Conn) MaxPayload() int {
+	nc := c.live.Load()
+	if nc == nil {
+		return 0
+	}
+	return int(nc.MaxPayload())
+}
+
+// Alive asks the broker for a sign of life (H8) and returns nil when it came.
+// Where nothing can even be written, it may overrun ctx by two seconds.
+func (c *Conn) Alive(ctx context.Context) error { return c.Flush(ctx) }
+
+// Flush returns nil when the broker has taken all that was published and
+// subscribed before.
+func (c *Conn) Flush(ctx context.Context) error {
+	nc := c.live.Load()
+	if nc == nil {
+		return ErrNotConnected
+	}
+	return flush(ctx, nc, flushTimeout)
+}
+
+func flush(ctx context.Context, nc *nats.Conn, atMost time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, atMost) // nats.go insists on a deadline
+	defer cancel()
+	if err := nc.FlushWithContext(ctx); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	return nil
+}
+
+// Reconnect drops the connection, if there is one, and tries to make it anew
+// at once.
+func (c *Conn) Reconnect() error {
+	c.mu.Lock()
+	nc, closed := c.nc, c.closed
+	c.mu.Unlock()
+	switch {
+	case closed:
+		return ErrClosed
+	case nc != nil && nc.ForceReconnect() == nil:
+	default: // run is between two connections
+		select {
+		case c.kick <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go"
+)
+
+// How many messages may wait for a handler. A neighbour sends at most
+// HERD_LINK_WINDOW, 1024, before it waits for acks, and heartbeats; what is
+// dropped beyond that is lost, and sent again (H6).
+const (
+	pendingMessages = 2048
+	pendingAcks     = 2048
+	pendingJoins    = 16
+)
+
+// Neighbour is one link as seen from one of its ends: the subjects between an
+// edge and one neighbour (H1), and nothing that is said on them.
+type Neighbour struct {
+	c                         *Conn
+	prefix, self, other, join string
+
+	sending sync.Mutex // so that messages leave in the order of the calls
+	message *messageEncoder
+	acking  sync.Mutex
+	ack     *ackEncoder
+
+	mu   sync.Mutex
+	subs []*subscription
+}
+
+// Handlers take what the neighbour sends. Each is called from a goroutine of
+// its own, for one message after the other in the order in which they came,
+// also over reconnects. A handler must not close its Neighbour or Conn.
+type Handlers struct {
+	Message func(Message) // Lines is the handler's to keep
+	Ack     func(Ack)
+	// Join answers a neighbour that starts, whose configuration has this hash.
+	Join func(config string) Join
+	// Bad is told of each message that was dropped for its headers (H9). It is
+	// called from the goroutines of all three others.
+	Bad func(error)
+}
+
+// Neighbour returns the link between self and other, which must be edges'
+// names; prefix is HERD_SUBJECT_PREFIX.
+func (c *Conn) Neighbour(prefix, self, other string) *Neighbour {
+	return &Neighbour{
+		c: c, prefix: prefix, self: self, other: other,
+		join:    prefix + ".join." + self + "." + other,
+		message: newMessageEncoder(prefix + ".at." + self + "." + other),
+		ack:     newAckEncoder(prefix + ".ack." + self + "." + other),
+	}
+}
+
+// Send publishes m on <prefix>.at.<self>.<other>. An error means that it did
+// not happen (H6); nil, that it is on its way, not that it arrives. m and its
+// lines are not kept. It waits for a broker that does not read, for two
+// seconds at most.
+func (n *Neighbour) Send(m *Message) error {
+	nc := n.c.live.Load()
+	if nc == nil {
+		return ErrNotConnected
+	}
+	n.sending.Lock()
+	defer n.sending.Unlock()
+	if err := nc.PublishMsg(n.message.encode(m)); err != nil {
+		return fmt.Errorf("send to %s: %w", n.other, err)
+	}
+	return nil
+}
+
+// Ack publishes a on <prefix>.ack.<self>.<other>. Its error means what that of
+// Send means.
+func (n *Neighbour) Ack(a Ack) error {
+	nc := n.c.live.Load()
+	if nc == nil {
+		return ErrNotConnected
+	}
+	n.acking.Lock()
+	defer n.acking.Unlock()
+	if err := nc.PublishMsg(n.ack.encode(a)); err != nil {
+		return fmt.Errorf("ack to %s: %w", n.other, err)
+	}
+	return nil
+}
+
+// AskJoin asks the neighbour what this edge, which starts with a configuration
+// of this hash, has to wait for (H7). [ErrNobody] says that the neighbour or
+// the broker is not there; a neighbour that does not answer costs all of ctx.
+func (n *Neighbour) AskJoin(ctx context.Context, config string) (Join, error) {
+	m, err := n.c.request(ctx, &nats.Msg{Subject: n.join, Header: nats.Header{headerConfig: {config}}})
+	if err != nil {
+		return Join{}, fmt.Errorf("ask %s to join: %w", n.other, err)
+	}
+	j, err := decodeJoin(m.Header)
+	if err != nil {
+		return Join{}, fmt.Errorf("answer of %s: %w", n.other, err)
+	}
+	return j, nil
+}
+
+// request waits for the first answer to m. The error is ErrNobody where none
+// can come.
+func (c *Conn) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
+	nc := c.live.Load()
+	if nc == nil {
+		return nil, fmt.Errorf("%w: %w", ErrNobody, ErrNotConnected)
+	}
+	answer, err := nc.RequestMsgWithContext(ctx, m)
+	switch {
+	case err == nil:
+		return answer, nil
+	case errors.Is(err, nats.ErrNoResponders):
+		return nil, ErrNobody
+	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrDisconnected):
+		return nil, fmt.Errorf("%w: %w", ErrNobody, err)
+	default:
+		return nil, err
+	}
+}
+
+// Listen subscribes to what the neighbour sends, until Close. It may be called
+// once. Where the broker is there, it knows the subscriptions when Listen
+// returns; otherwise they are made before [Events].Connected.
+func (n *Neighbour) Listen(h Handlers) error {
+	bad := func(m *nats.Msg, err error) {
+		if h.Bad != nil {
+			h.Bad(fmt.Errorf("%s: %w", m.Subject, err))
+		}
+	}
+	from := "." + n.other + "." + n.self
+	for _, s := range []struct {
+		subject string
+		pending int
+		handle  func(*nats.Msg)
+	}{
+		{n.prefix + ".at" + from, pendingMessages, func(m *nats.Msg) {
+			message, err := decodeMessage(m.Header, m.Data)
+			if err != nil {
+				bad(m, err)
+				return
+			}
+			h.Message(message)
+		}},
+		{n.prefix + ".ack" + from, pendingAcks, func(m *nats.Msg) {
+			ack, err := decodeAck(m.Header)
+			if err != nil {
+				bad(m, err)
+				return
+			}
+			h.Ack(ack)
+		}},
+		{n.prefix + ".join" + from, pendingJoins, func(m *nats.Msg) {
+			d := decoder{h: m.Header}
+			config := d.value(headerConfig, true)
+			if d.err == nil && m.Reply == "" {
+				d.err = errors.New("a question without a reply subject")
+			}
+			if d.err != nil {
+				bad(m, d.err)
+				return
+			}
+			n.c.respond(m, encodeJoin(h.Join(config)))
+		}},
+	} {
+		sub, err := n.c.subscribe(s.subject, s.pending, s.handle)
+		if err != nil {
+			n.Close()
+			return fmt.Errorf("subscribe to %s: %w", s.subject, err)
+		}
+		n.mu.Lock()
+		n.subs = append(n.subs, sub)
+		n.mu.Unlock()
+	}
+	n.c.confirm()
+	return nil
+}
+
+// respond answers a question. An answer that is not sent is a question that is
+// asked again.
+func (c *Conn) respond(question *nats.Msg, h nats.Header) {
+	if nc := c.live.Load(); nc != nil {
+		_ = nc.PublishMsg(&nats.Msg{Subject: question.Reply, Header: h})
+	}
+}
+
+// confirm waits until the broker has confirmed the subscriptions made so far,
+// if there is a broker. Where it does not, another connection will.
+func (c *Conn) confirm() {
+	if nc := c.live.Load(); nc != nil {
+		_ = flush(context.Background(), nc, connectTimeout)
+	}
+}
+
+// Close ends what Listen began. It returns when no handler runs any more.
+func (n *Neighbour) Close() {
+	n.mu.Lock()
+	subs := n.subs
+	n.subs = nil
+	n.mu.Unlock()
+	for _, s := range subs {
+		s.quit()
+	}
+}
