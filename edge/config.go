@@ -14,13 +14,15 @@ import (
 
 	"github.com/caarlos0/env/v10"
 
+	"herd/broker"
 	"herd/broker/topology"
 )
 
 // Config is everything that an edge is told by its environment, one field a
 // variable. [FromEnvironment] makes one; what it returns without an error is
 // whole and within its ranges. The comment of a field is the meaning that the
-// README gives.
+// README gives. The NATS_* are the broker package's, because cmd/herd reads them
+// too; they are not looked at where the broker is inside (HERD_EMBEDDED_NATS).
 type Config struct {
 	// This edge's name, one of `HERD_TOPOLOGY`: letters, digits and `_`, at most 32.
 	Edge string `env:"HERD_EDGE"`
@@ -39,6 +41,8 @@ type Config struct {
 	// Address of `/metrics`, `/healthz`, `/readyz` and the status page `/`; empty is off.
 	HTTP string `env:"HERD_HTTP" envDefault:"127.0.0.1:12080"`
 
+	// Where the broker is and how to log in: NATS_*, as the nats tool has them.
+	broker.Options
 	// Run a NATS server inside this process, in place of `NATS_URL`.
 	EmbeddedNATS bool `env:"HERD_EMBEDDED_NATS" envDefault:"false"`
 	// TCP address of the NATS server inside, so that others can look on.
@@ -123,14 +127,14 @@ type Config struct {
 // FromEnvironment reads the configuration from environ, KEY=VALUE pairs as
 // [os.Environ] returns them; of a repeated key the last counts. It changes
 // nothing and starts nothing, but looks at the process's file limit and at
-// what the paths name.
+// what the paths name, and reads the NATS_* credentials.
 //
 // An empty value means off where a variable can be off (HERD_HTTP,
 // HERD_TRANSCRIPT, HERD_JOURNAL and all that are off by default), elsewhere the
 // default. An HERD_* that no table knows is a warning. The error joins
 // ([errors.Join]) one error a wrong or missing variable, in the order of
 // [Config], which begins with the variable's name and shows its value, unless
-// that is a secret. Beside an error, cfg is the zero Config.
+// that may be a secret; NATS_* are last. Beside an error, cfg is the zero Config.
 func FromEnvironment(environ []string) (cfg Config, warnings []string, err error) {
 	return fromEnvironment(environ, fileLimit())
 }
@@ -138,7 +142,8 @@ func FromEnvironment(environ []string) (cfg Config, warnings []string, err error
 func fromEnvironment(environ []string, files uint64) (cfg Config, warnings []string, err error) {
 	vars := make(map[string]string, len(environ))
 	for _, pair := range environ {
-		if name, value, ok := strings.Cut(pair, "="); ok {
+		// An empty name would be that of every field without a tag, to env.
+		if name, value, ok := strings.Cut(pair, "="); ok && name != "" {
 			vars[name] = value
 		}
 	}
@@ -156,9 +161,12 @@ func fromEnvironment(environ []string, files uint64) (cfg Config, warnings []str
 			errs = append(errs, fmt.Errorf("%s: %s", name, fault))
 		}
 	}
+	if !cfg.EmbeddedNATS {
+		errs = append(errs, cfg.Options.Validate())
+	}
 	warnings = unknown(vars, names)
-	if len(errs) > 0 {
-		return Config{}, warnings, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return Config{}, warnings, err
 	}
 	return cfg, warnings, nil
 }

@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/caarlos0/env/v10"
 
+	"herd/broker"
 	"herd/broker/topology"
 )
 
@@ -113,6 +115,14 @@ var wrong = []struct{ name, value, says string }{
 	{"HERD_OSM_FILE", "monaco.osm.pbf", "not in this version"},
 }
 
+// wrongBroker does the same for variables of the broker package, which has
+// tests of its own for them.
+var wrongBroker = []struct{ name, value, says string }{
+	{"NATS_URL", "http://me:AIzaWord@broker", `unknown scheme "http"`},
+	{"NATS_PASSWORD", "AIzaWord", "a password needs NATS_USER"},
+	{"NATS_CERT", "cert.pem", "a certificate needs NATS_KEY"},
+}
+
 // inPlace returns a function that fills in {dir} and {file}.
 func inPlace(t *testing.T) func(string) string {
 	t.Helper()
@@ -126,7 +136,7 @@ func inPlace(t *testing.T) func(string) string {
 
 func TestEachWrongValueIsNamedAlone(t *testing.T) {
 	fill := inPlace(t)
-	for _, test := range wrong {
+	for _, test := range slices.Concat(wrong, wrongBroker) {
 		t.Run(test.name+"="+test.value, func(t *testing.T) {
 			cfg, _, err := read(test.name + "=" + fill(test.value))
 			want := test.name + ": " + fill(test.says)
@@ -142,9 +152,13 @@ func TestEachWrongValueIsNamedAlone(t *testing.T) {
 
 func TestAllWrongValuesAreNamedAtOnce(t *testing.T) {
 	fill := inPlace(t)
+	want := slices.DeleteFunc(variables(), func(name string) bool { return !strings.HasPrefix(name, "HERD_") })
+	for _, test := range wrongBroker {
+		want = append(want, test.name)
+	}
 	for _, pick := range []string{"first", "last"} {
 		values := make(map[string]string)
-		for _, test := range wrong {
+		for _, test := range slices.Concat(wrong, wrongBroker) {
 			if _, taken := values[test.name]; pick == "last" || !taken {
 				values[test.name] = fill(test.value)
 			}
@@ -162,21 +176,16 @@ func TestAllWrongValuesAreNamedAtOnce(t *testing.T) {
 			name, _, _ := strings.Cut(line, ":")
 			got = append(got, name)
 		}
-		if want := ownVariables(); !slices.Equal(got, want) {
+		if !slices.Equal(got, want) {
 			t.Errorf("%s wrong values: the error names\n%q\nwant\n%q", pick, got, want)
 		}
 		if len(warnings) > 0 {
 			t.Errorf("warnings: %q", warnings)
 		}
-		if strings.Contains(err.Error(), "AIzaKey") {
-			t.Errorf("the key is shown: %v", err)
+		if strings.Contains(err.Error(), "AIza") {
+			t.Errorf("a secret is shown: %v", err)
 		}
 	}
-}
-
-// ownVariables lists the variables that are this package's.
-func ownVariables() []string {
-	return slices.DeleteFunc(variables(), func(name string) bool { return !strings.HasPrefix(name, "HERD_") })
 }
 
 func TestDefaults(t *testing.T) {
@@ -194,6 +203,7 @@ func TestDefaults(t *testing.T) {
 	want := Config{
 		Edge: "Clark", Topology: got.Topology,
 		Listen: "127.0.0.1:12000", HTTP: "127.0.0.1:12080",
+		Options:          broker.Options{URL: broker.DefaultURL},
 		EmbeddedNATSSync: SyncInterval(2 * time.Minute), SubjectPrefix: "herd",
 		MaxLine: 4096, MaxConns: 19744, MaxClients: 10_000_000,
 		IdleTimeout: 15 * time.Minute, WriteTimeout: 10 * time.Second, ShutdownTimeout: 10 * time.Second,
@@ -220,6 +230,9 @@ func TestGoodValues(t *testing.T) {
 		{"HERD_LISTEN=[fe80::1%eth0]:65535", func(c Config) any { return c.Listen }, "[fe80::1%eth0]:65535"},
 		{"HERD_HTTP=edge-1.example.org:80", func(c Config) any { return c.HTTP }, "edge-1.example.org:80"},
 		{"HERD_EMBEDDED_NATS=true NATS_URL=", func(c Config) any { return c.EmbeddedNATS }, true},
+		{"HERD_EMBEDDED_NATS=true NATS_CREDS=/nowhere", func(c Config) any { return c.EmbeddedNATS }, true}, // not looked at
+		{"NATS_URL=tls://a,b:1 NATS_TOKEN=x", func(c Config) any { return c.URL + c.Token.Reveal() }, "tls://a,b:1x"},
+		{"NATS_URL=", func(c Config) any { return c.URL }, broker.DefaultURL},
 		{"HERD_EMBEDDED_NATS_SYNC=always", func(c Config) any { return c.EmbeddedNATSSync }, SyncAlways},
 		{"HERD_EMBEDDED_NATS_SYNC=10ms", func(c Config) any { return c.EmbeddedNATSSync }, SyncInterval(10 * time.Millisecond)},
 		{"HERD_SUBJECT_PREFIX=Herd2", func(c Config) any { return c.SubjectPrefix }, "Herd2"},
@@ -374,6 +387,19 @@ var shownDefaults = map[string]string{
 	"HERD_TLS_IDENTITY":  "off",
 }
 
+// shownMeanings are those of the broker package's fields.
+var shownMeanings = map[string]string{
+	"NATS_URL":      "The broker: one or more URLs parted by commas.",
+	"NATS_USER":     "Name to log in to the broker with.",
+	"NATS_PASSWORD": "Password of `NATS_USER`.",
+	"NATS_TOKEN":    "Token to log in to the broker with.",
+	"NATS_CREDS":    "File with the JWT and seed of a user of the broker.",
+	"NATS_NKEY":     "File with the seed of a user of the broker.",
+	"NATS_CA":       "File with the certificates of those who may sign the broker's.",
+	"NATS_CERT":     "File with the certificate that the broker asks for.",
+	"NATS_KEY":      "File with the key of `NATS_CERT`.",
+}
+
 // variableTable is the table of all variables as the README has it: the names
 // and defaults of the tags, the meanings of the fields' comments.
 func variableTable(t *testing.T) string {
@@ -407,29 +433,26 @@ func variableTable(t *testing.T) string {
 	return table.String()
 }
 
-// meanings reads the comments of all fields with an env tag.
+// meanings reads the comments of the fields of Config.
 func meanings(t *testing.T) map[string]string {
 	t.Helper()
-	found := make(map[string]string)
-	for _, file := range []string{"config.go"} {
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
+	parsed, err := parser.ParseFile(token.NewFileSet(), "config.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := maps.Clone(shownMeanings)
+	ast.Inspect(parsed, func(n ast.Node) bool {
+		field, ok := n.(*ast.Field)
+		if !ok || field.Tag == nil {
+			return true
+		}
+		tag, err := strconv.Unquote(field.Tag.Value)
 		if err != nil {
 			t.Fatal(err)
 		}
-		ast.Inspect(parsed, func(n ast.Node) bool {
-			field, ok := n.(*ast.Field)
-			if !ok || field.Tag == nil {
-				return true
-			}
-			tag, err := strconv.Unquote(field.Tag.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			name, _, _ := strings.Cut(reflect.StructTag(tag).Get("env"), ",")
-			found[name] = strings.Join(strings.Fields(field.Doc.Text()), " ")
-			return true
-		})
-	}
+		found[reflect.StructTag(tag).Get("env")] = strings.Join(strings.Fields(field.Doc.Text()), " ")
+		return true
+	})
 	return found
 }
 
