@@ -204,8 +204,9 @@ func TestAConnectionThatEndsGoesOnAtTheNextAddress(t *testing.T) {
 		if seen["Clark"] != 100 || seen["Jaquez"] != 900 {
 			t.Errorf("answered by %v, want 100 and 900", seen)
 		}
-		if result.Deaths != 1 || result.Retries != 16 {
-			t.Errorf("%d deaths, %d retries, want 1 and 16", result.Deaths, result.Retries)
+		// A slot or more may have been free: the last answers came with the end.
+		if result.Deaths != 1 || result.Retries < 1 || result.Retries > 16 {
+			t.Errorf("%d deaths, %d retries, want 1 and what was under way, at most 16", result.Deaths, result.Retries)
 		}
 	})
 }
@@ -243,8 +244,8 @@ func TestWithoutReconnectAnEndIsAFailure(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "Clark") {
 			t.Errorf("error %v does not name the address", err)
 		}
-		if result.Counts.Of(OK) != 10 || result.Counts.Of(Failed) != 4 {
-			t.Errorf("%v, want 10 answers and 4 failures", result.Counts)
+		if failed := result.Counts.Of(Failed); result.Counts.Of(OK) != 10 || failed < 1 || failed > 4 {
+			t.Errorf("%v, want 10 answers and as many failures as were under way, at most 4", result.Counts)
 		}
 		if _, err := run(t, Config{Addrs: []string{"nobody"}, Dial: pipe(f), Requests: 1}); err == nil {
 			t.Error("nobody there, no error")
