@@ -129,7 +129,7 @@ func (s *Session) Take(received time.Time, lines []byte, out Answers) {
 	h.count.add(&tally)
 	if h.cfg.Observe != nil && tally.total > 0 {
 		took := time.Since(received)
-		for v := range verbs {
+		for v := range Verbs {
 			if n := tally.timed(v); n > 0 {
 				h.cfg.Observe(v, n, took)
 			}
@@ -200,7 +200,7 @@ func (s *Session) Overlong(received time.Time, head, tail []byte, out Answers) {
 	x := s.h.scratch.Get().(*scratch)
 	x.refuse(head, out)
 	s.h.scratch.Put(x)
-	if !s.started && isHTTP(wire.TrimEnd(tail)) {
+	if !s.started && isHTTP(bytes.TrimSuffix(tail, []byte("\r"))) {
 		out.Close()
 	}
 	s.started = true

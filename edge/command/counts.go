@@ -10,7 +10,7 @@ const (
 	WHATSAT
 	AT
 	Other
-	verbs
+	Verbs // how many there are
 )
 
 func (v Verb) String() string { return [...]string{"iamat", "whatsat", "at", "other"}[v] }
@@ -38,7 +38,7 @@ func (o Outcome) String() string {
 // A tally counts the commands of one batch, so that the shared counters are
 // touched once a batch and not once a line.
 type tally struct {
-	n      [verbs][outcomes]uint32
+	n      [Verbs][outcomes]uint32
 	waited uint32 // WHATSATs that wait; in n as OK too
 	total  uint32
 }
@@ -66,7 +66,7 @@ func (t *tally) timed(v Verb) int {
 
 // counts are a Handler's counters since its start.
 type counts struct {
-	n [verbs][outcomes]atomic.Uint64
+	n [Verbs][outcomes]atomic.Uint64
 }
 
 func (c *counts) add(t *tally) {
@@ -89,7 +89,7 @@ type Count struct {
 // Stats returns the counts that are not zero. It may be called from any goroutine.
 func (h *Handler) Stats() []Count {
 	var all []Count
-	for v := range verbs {
+	for v := range Verbs {
 		for o := range outcomes {
 			if n := h.count.n[v][o].Load(); n > 0 {
 				all = append(all, Count{v, o, n})

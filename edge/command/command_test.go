@@ -1,0 +1,275 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"herd/edge/position"
+)
+
+// A client collects the answers of one session, in order.
+type client struct {
+	t      *testing.T
+	s      *Session
+	out    []func(context.Context) []byte
+	closed bool
+}
+
+func (c *client) Append(p []byte) {
+	p = bytes.Clone(p)
+	c.out = append(c.out, func(context.Context) []byte { return p })
+}
+func (c *client) Later(f func(context.Context) []byte) { c.out = append(c.out, f) }
+func (c *client) Close()                               { c.closed = true }
+
+var received = time.Unix(1621464827, 959498503+263873386).UTC()
+
+// say hands lines over as one read and returns the answers.
+func (c *client) say(lines string) []string {
+	c.out = nil
+	c.s.Take(received, []byte(lines), c)
+	var answers []string
+	for _, f := range c.out {
+		answers = append(answers, string(f(c.t.Context())))
+	}
+	return answers
+}
+
+type found func(ctx context.Context, q Query) []byte
+
+func (f found) Find(ctx context.Context, q Query) []byte { return f(ctx, q) }
+
+func open(t *testing.T, cfg Config) (*Handler, *client) {
+	if cfg.Table == nil {
+		cfg.Table = position.New(position.Config{})
+	}
+	if cfg.Finder == nil {
+		cfg.Finder = found(func(context.Context, Query) []byte { return []byte(`{"places":1}`) })
+	}
+	cfg.Edge, cfg.PlacesTimeout = "Clark", time.Second
+	h := New(cfg)
+	return h, &client{t: t, s: h.Open()}
+}
+
+const (
+	kiwi   = "IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1621464827.959498503"
+	kiwiAT = "AT Clark +0.263873386 kiwi.cs.ucla.edu +34.068930-118.445127 1621464827.959498503\n"
+)
+
+func TestLinesAreAnsweredByTheirRules(t *testing.T) {
+	for _, c := range []struct{ name, lines, want string }{
+		{"C9 IAMAT", kiwi + "\n", kiwiAT},
+		{"C9 fields are copied byte for byte, white space is not", " \tIAMAT\v kiwi.cs.ucla.edu \f+34.068930-118.445127  1621464827.959498503 \r\n", kiwiAT},
+		{"C10 a client that runs ahead", "IAMAT c +1+1 1621464839.223371890\n", "AT Clark -11.000000001 c +1+1 1621464839.223371890\n"},
+		{"C3 blank lines get no answer", "\n \t\v\f\r\n\r\n", ""},
+		{"C4 no command", "HELLO herd\n", "? HELLO herd\n"},
+		{"C4 a copy without its CRLF", "  x  y \r\n", "?   x  y \n"},
+		{"C4 verbs are as they are written", "iamat c +1+1 1\n", "? iamat c +1+1 1\n"},
+		{"C4 IAMAT with too few fields", "IAMAT c +1+1\n", "? IAMAT c +1+1\n"},
+		{"C4 IAMAT with too many fields", "IAMAT c +1+1 1 1\n", "? IAMAT c +1+1 1 1\n"},
+		{"C4 NUL and bytes that are no UTF-8", "IAMAT\x00\xff\n", "? IAMAT\x00\xff\n"},
+		{"C7", "IAMAT c +91+1 1\n", "? IAMAT c +91+1 1\n"},
+		{"C8", "IAMAT c +1+1 1e9\n", "? IAMAT c +1+1 1e9\n"},
+		{"C12 a radius beyond 50", kiwi + "\nWHATSAT kiwi.cs.ucla.edu 51 5\n", kiwiAT + "? WHATSAT kiwi.cs.ucla.edu 51 5\n"},
+		{"C12 more than 20", kiwi + "\nWHATSAT kiwi.cs.ucla.edu 10 21\n", kiwiAT + "? WHATSAT kiwi.cs.ucla.edu 10 21\n"},
+		{"C13 an unknown client", "WHATSAT kiwi.cs.ucla.edu 10 5\n", "? WHATSAT kiwi.cs.ucla.edu 10 5\n"},
+		{"C14", kiwi + "\nWHATSAT kiwi.cs.ucla.edu 10 5\n", kiwiAT + kiwiAT + "{\"places\":1}\n\n"},
+		{"C17 AT from a client", kiwiAT, "? " + kiwiAT},
+		{"C1 the last line lacks its LF", "x\n" + kiwi, "? x\n" + kiwiAT},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, client := open(t, Config{})
+			if got := strings.Join(client.say(c.lines), ""); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if client.closed {
+				t.Error("closed the connection")
+			}
+		})
+	}
+}
+
+func TestAnOlderOrRepeatedIAMATIsAnsweredAndChangesNothing(t *testing.T) {
+	table := position.New(position.Config{})
+	_, c := open(t, Config{Table: table})
+	c.say("IAMAT c +1+1 100\n")
+	for _, line := range []string{"IAMAT c +1+1 100.0\n", "IAMAT c +2+2 99.999999999\n"} {
+		if got := c.say(line); len(got) != 1 || !strings.HasPrefix(got[0], "AT Clark ") {
+			t.Errorf("C11 %q: %q", line, got)
+		}
+	}
+	if table.Head() != 1 {
+		t.Errorf("C11 revision %d, want 1", table.Head())
+	}
+}
+
+func TestZeroAsksNoProvider(t *testing.T) {
+	_, c := open(t, Config{Finder: found(func(context.Context, Query) []byte {
+		t.Error("C12 a provider was asked")
+		return nil
+	})})
+	c.say(kiwi + "\n")
+	for _, line := range []string{"WHATSAT kiwi.cs.ucla.edu 0 5\n", "WHATSAT kiwi.cs.ucla.edu 0.000 5\n", "WHATSAT kiwi.cs.ucla.edu 5 0\n"} {
+		got := strings.Join(c.say(line), "")
+		text, ok := strings.CutSuffix(strings.TrimPrefix(got, kiwiAT), "\n\n")
+		var answer struct {
+			Results []any
+			Status  string
+		}
+		if err := json.Unmarshal([]byte(text), &answer); err != nil || !ok || answer.Status != "ZERO_RESULTS" || answer.Results == nil || len(answer.Results) != 0 {
+			t.Errorf("C12 %q: %q (%v)", line, got, err)
+		}
+	}
+}
+
+func TestCommandsTakeEffectInTheOrderReceived(t *testing.T) {
+	asked := make(chan Query, 2)
+	_, c := open(t, Config{Finder: found(func(_ context.Context, q Query) []byte { asked <- q; return []byte("{}") })})
+	got := c.say("IAMAT c +1+2 100\nWHATSAT c 1 1\nIAMAT c -3.5-4 101\nWHATSAT c 9.5 20\n")
+	if len(got) != 4 || !strings.Contains(got[1], " +1+2 100\n{}") || !strings.Contains(got[3], " -3.5-4 101\n{}") {
+		t.Errorf("C16 %q", got)
+	}
+	if q := <-asked; q != (Query{1, 2, 1, 1}) {
+		t.Errorf("C16 first asked %+v", q)
+	}
+	if q := <-asked; q != (Query{-3.5, -4, 9.5, 20}) {
+		t.Errorf("C16 then asked %+v", q)
+	}
+}
+
+func TestPlacesEndAtTheirTimeLimit(t *testing.T) {
+	h, c := open(t, Config{Finder: found(func(ctx context.Context, _ Query) []byte {
+		if _, ok := ctx.Deadline(); !ok {
+			t.Error("C16 no deadline")
+		}
+		<-ctx.Done()
+		return []byte("late")
+	})})
+	h.cfg.PlacesTimeout = time.Millisecond
+	c.say(kiwi + "\n")
+	if got := strings.Join(c.say("WHATSAT kiwi.cs.ucla.edu 10 5\n"), ""); got != kiwiAT+"late\n\n" {
+		t.Errorf("C16 %q", got)
+	}
+}
+
+func TestAWebPageCannotPostCommands(t *testing.T) {
+	for _, first := range []string{"GET / HTTP/1.1", "POST /x HTTP/1.0", kiwi + " HTTP/1.1"} {
+		table := position.New(position.Config{})
+		_, c := open(t, Config{Table: table})
+		if got := strings.Join(c.say(first+"\r\n"+kiwi+"\n"), ""); got != "? "+first+"\n" || !c.closed || table.Head() != 0 {
+			t.Errorf("C17 %q: %q, closed %v, revision %d", first, got, c.closed, table.Head())
+		}
+	}
+	_, c := open(t, Config{})
+	c.s.Overlong(received, []byte("POST /aaaa"), []byte("aaa HTTP/1.1\r"), c)
+	if !c.closed || len(c.out) != 1 || string(c.out[0](t.Context())) != "? POST /aaaa\n" {
+		t.Error("C17 an overlong first line of a web page does not close the connection")
+	}
+	_, c = open(t, Config{})
+	if c.say("x\nGET / HTTP/1.1\n"); c.closed {
+		t.Error("C17 closed for a line that is not the first")
+	}
+	c.s.Overlong(received, []byte("x"), []byte(" HTTP/1.1"), c)
+	if c.closed {
+		t.Error("C17 closed for an overlong line that is not the first")
+	}
+}
+
+func TestNewClientsBeyondTheLimitAreRefusedAndCounted(t *testing.T) {
+	h, c := open(t, Config{Table: position.New(position.Config{MaxClients: 1})})
+	got := c.say("IAMAT a +1+1 1\nIAMAT b +1+1 1\nIAMAT a +1+1 2\n")
+	if got[1] != "? IAMAT b +1+1 1\n" || got[2][:2] != "AT" {
+		t.Errorf("C18 %q", got)
+	}
+	want := []Count{{IAMAT, OK, 2}, {IAMAT, Full, 1}}
+	if fmt.Sprint(h.Stats()) != fmt.Sprint(want) {
+		t.Errorf("counted %v, want %v", h.Stats(), want)
+	}
+}
+
+func TestEachCommandIsCountedAndTimedOnce(t *testing.T) {
+	timed := map[Verb]int{}
+	h, c := open(t, Config{Observe: func(v Verb, n int, took time.Duration) {
+		timed[v] += n
+		if took <= 0 {
+			t.Errorf("%v took %v", v, took)
+		}
+	}})
+	c.say(kiwi + "\n" + kiwi + "\nIAMAT\n\nAT\nWHATSAT kiwi.cs.ucla.edu 10 5\nWHATSAT kiwi.cs.ucla.edu 0 5\nWHATSAT nobody 1 1\nWHATSAT\nx\n")
+	c.s.Overlong(received, []byte("y"), []byte("y"), c)
+	want := []Count{{IAMAT, OK, 1}, {IAMAT, Older, 1}, {IAMAT, Invalid, 1}, {WHATSAT, OK, 2}, {WHATSAT, Unknown, 1}, {WHATSAT, Invalid, 1},
+		{AT, Invalid, 1}, {Other, Invalid, 1}, {Other, Overlong, 1}}
+	if fmt.Sprint(h.Stats()) != fmt.Sprint(want) {
+		t.Errorf("counted %v, want %v", h.Stats(), want)
+	}
+	if timed[IAMAT] != 3 || timed[WHATSAT] != 4 || timed[AT] != 1 || timed[Other] != 1 {
+		t.Errorf("timed %v", timed)
+	}
+}
+
+// none takes answers and lets them go.
+type none struct{}
+
+func (none) Append([]byte)                          {}
+func (none) Later(func(ctx context.Context) []byte) {}
+func (none) Close()                                 {}
+
+// A pipeline is n IAMATs of different clients, as one read may bring them.
+type pipeline []byte
+
+func newPipeline(n int) (p pipeline) {
+	for i := range n {
+		p = fmt.Appendf(p, "IAMAT client-%06d +34.068930-118.445127 1500000000.000000000\n", i)
+	}
+	return p
+}
+
+// next makes each a nanosecond younger.
+func (p pipeline) next() {
+	for l := range bytes.Lines(p) {
+		for at := len(l) - 2; ; at-- {
+			if l[at] == '.' {
+				continue
+			}
+			if l[at]++; l[at] <= '9' {
+				break
+			}
+			l[at] = '0'
+		}
+	}
+}
+
+func TestServingAllocatesNothing(t *testing.T) {
+	h, _ := open(t, Config{Observe: func(Verb, int, time.Duration) {}})
+	s := h.Open()
+	p := newPipeline(32)
+	others := []byte("WHATSAT client-000001 0 0\nnonsense\n\n")
+	step := func() {
+		p.next()
+		s.Take(received, p, none{})
+		s.Take(received, others, none{})
+	}
+	for range 100 { // let the pool and the table grow
+		step()
+	}
+	if got := testing.AllocsPerRun(300, step); got != 0 {
+		t.Errorf("%v allocations a batch, want none", got)
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	h := New(Config{Edge: "Clark", Table: position.New(position.Config{})})
+	s := h.Open()
+	p := newPipeline(32)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; n += 32 { // ns/op is one command: parse, merge, answer
+		p.next()
+		s.Take(time.Now(), p, none{})
+	}
+}
