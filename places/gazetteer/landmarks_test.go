@@ -1,0 +1,204 @@
+package gazetteer
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"testing"
+
+	"herd/places"
+	"herd/places/nearby"
+)
+
+// lines returns the landmarks that are built in.
+func lines(t *testing.T) []landmark {
+	t.Helper()
+	all, err := parse(landmarksTSV)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func TestLandmarksAreInOrder(t *testing.T) {
+	all := lines(t)
+	if !slices.IsSortedFunc(all, func(a, b landmark) int {
+		return cmp.Or(strings.Compare(a.country, b.country), strings.Compare(a.slug, b.slug))
+	}) {
+		t.Error("not sorted by country and id")
+	}
+	type spot struct{ lat, lon float64 }
+	names, spots := make(map[string]string), make(map[spot]string)
+	for _, l := range all {
+		if other, ok := names[l.name]; ok {
+			t.Errorf("%s and %s have one name", l.slug, other)
+		}
+		if other, ok := spots[spot{l.lat, l.lon}]; ok {
+			t.Errorf("%s and %s are at one point", l.slug, other)
+		}
+		names[l.name], spots[spot{l.lat, l.lon}] = l.slug, l.slug
+	}
+}
+
+// TestThereIsMuchToFindAtUCLA: every first try happens there.
+func TestThereIsMuchToFindAtUCLA(t *testing.T) {
+	here, n := places.Toward(ucla.Lat, ucla.Lon), 0
+	for _, l := range lines(t) {
+		if here.Distance(places.Toward(l.lat, l.lon)) <= 10 {
+			n++
+		}
+	}
+	if n < 25 {
+		t.Errorf("%d landmarks within 10 km, want 25", n)
+	}
+}
+
+// box is a rough frame around a country, in degrees.
+type box struct{ south, west, north, east float64 }
+
+// townless are the countries and territories that the list of towns does not have, so
+// that towns cannot bear witness for them; a frame does in their stead.
+var townless = map[string]box{
+	"Egypt":                {22.0, 24.7, 31.7, 36.9},
+	"Greenland":            {59.7, -73.3, 83.7, -11.3},
+	"Monaco":               {43.72, 7.40, 43.76, 7.45},
+	"Puerto Rico":          {17.9, -67.3, 18.6, -65.2},
+	"Saudi Arabia":         {16.3, 34.5, 32.2, 55.7},
+	"Singapore":            {1.15, 103.6, 1.48, 104.1},
+	"United Arab Emirates": {22.6, 51.5, 26.1, 56.4},
+}
+
+// afar are the landmarks whose neighbouring towns are across a border, or which have
+// none, and why they are right all the same.
+var afar = map[string]string{
+	"alert-airport": "northern Ellesmere Island: Iceland's towns are nearer than any of Canada's that are in the list",
+}
+
+// TestLandmarksLieInTheirCountries takes the towns next to a landmark as witnesses: one
+// of the five nearest is of the landmark's country.
+func TestLandmarksLieInTheirCountries(t *testing.T) {
+	all := towns()
+	known, excused := make(map[string]bool), make(map[string]bool)
+	directions := make([]places.Direction, len(all))
+	for i, town := range all {
+		known[town.Vicinity] = true
+		directions[i] = places.Toward(town.Geometry.Location.Lat, town.Geometry.Location.Lng)
+	}
+	for _, l := range lines(t) {
+		if frame, ok := townless[l.country]; ok {
+			if known[l.country] {
+				t.Errorf("%s has towns by now", l.country)
+			}
+			if l.lat < frame.south || l.lat > frame.north || l.lon < frame.west || l.lon > frame.east {
+				t.Errorf("%s is not in %s", l.slug, l.country)
+			}
+			continue
+		}
+		if !known[l.country] {
+			t.Errorf("%s: no such country: %q", l.slug, l.country)
+			continue
+		}
+		witnesses := nearest(all, directions, places.Toward(l.lat, l.lon), 5)
+		right := slices.ContainsFunc(witnesses, func(town nearby.Place) bool { return town.Vicinity == l.country })
+		if _, ok := afar[l.slug]; ok {
+			excused[l.slug] = true
+			if right {
+				t.Errorf("%s needs no excuse", l.slug)
+			}
+		} else if !right {
+			t.Errorf("%s is not in %s: next to it are %s", l.slug, l.country, names(witnesses))
+		}
+	}
+	for slug := range afar {
+		if !excused[slug] {
+			t.Errorf("%s is excused and not there", slug)
+		}
+	}
+}
+
+func nearest(all []nearby.Place, directions []places.Direction, here places.Direction, n int) []nearby.Place {
+	type witness struct {
+		chord float64
+		i     int
+	}
+	var best []witness
+	for i, d := range directions {
+		best = append(best, witness{here.Chord(d), i})
+	}
+	slices.SortFunc(best, func(a, b witness) int { return cmp.Compare(a.chord, b.chord) })
+	var near []nearby.Place
+	for _, w := range best[:n] {
+		near = append(near, all[w.i])
+	}
+	return near
+}
+
+func names(all []nearby.Place) string {
+	var list []string
+	for _, p := range all {
+		list = append(list, p.Name+" ("+p.Vicinity+")")
+	}
+	return strings.Join(list, ", ")
+}
+
+const good = "taj-mahal\tTaj Mahal\t27.175\t78.042\ttourist_attraction\tAgra\tIndia\tsomewhere"
+
+func TestParse(t *testing.T) {
+	all, err := parse("# comment\n\n" + good + "\n" + strings.Replace(good, "taj", "other", 1) + "\n")
+	if err != nil || len(all) != 2 || all[0].name != "Taj Mahal" || all[0].lat != 27.175 || all[0].lon != 78.042 || all[1].slug != "other-mahal" {
+		t.Fatalf("got %+v, %v", all, err)
+	}
+	place := all[0].place()
+	if place.PlaceID != "herd:landmark/taj-mahal" || place.Vicinity != "Agra, India" ||
+		!slices.Equal(place.Types, []string{"tourist_attraction", "point_of_interest", "establishment"}) {
+		t.Errorf("got %+v", place)
+	}
+	for _, test := range []struct{ name, old, new, want string }{
+		{"a field too few", "\tsomewhere", "", "7 fields"},
+		{"a field too many", "somewhere", "some\twhere", "9 fields"},
+		{"no slug", "taj-mahal", "", "slug"},
+		{"slug with capitals", "taj-mahal", "Taj-Mahal", "slug"},
+		{"no name", "Taj Mahal", "", "lacks a name"},
+		{"no country", "India", "", "a country"},
+		{"no source", "somewhere", "", "or a source"},
+		{"kind unknown", "tourist_attraction", "tomb", "kind"},
+		{"no kind", "tourist_attraction", "", "kind"},
+		{"latitude beyond 90", "27.175", "90.01", "beyond"},
+		{"longitude beyond 180", "78.042", "-180.001", "beyond"},
+		{"latitude too coarse", "27.175", "27.1", "degrees"},
+		{"latitude in minutes", "27.175", "27°10'", "degrees"},
+		{"longitude not a number", "78.042", "NaN", "degrees"},
+		{"text with a stray space", "Agra", "Agra ", "spaces"},
+		{"text that is no UTF-8", "Agra", "Agr\xe1", "plain text"},
+		{"a carriage return", "somewhere", "somewhere\r", "plain text"},
+		{"twice", "somewhere", "somewhere\n" + good, "twice"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := parse(strings.Replace(good, test.old, test.new, 1))
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "line ") {
+				t.Errorf("got %v, want one that says line and %q", err, test.want)
+			}
+		})
+	}
+}
+
+// FuzzParse: whatever the file says, parse refuses it or returns landmarks that can be
+// shown.
+func FuzzParse(f *testing.F) {
+	f.Add(good)
+	f.Add("# only a comment")
+	f.Add(good + "\n" + good)
+	f.Add(strings.Replace(good, "27", "-0", 1))
+	f.Fuzz(func(t *testing.T, text string) {
+		all, err := parse(text)
+		if err != nil {
+			return
+		}
+		for _, l := range all {
+			answer := nearby.Found(nil, []nearby.Place{l.place()})
+			if _, err := answer.Append(nil); err != nil || l.lat < -90 || l.lat > 90 || l.lon < -180 || l.lon > 180 || l.source == "" {
+				t.Fatalf("%+v: %v", l, err)
+			}
+		}
+	})
+}
