@@ -48,7 +48,7 @@ type Config struct {
 	// TCP address of the NATS server inside, so that others can look on.
 	EmbeddedNATSListen string `env:"HERD_EMBEDDED_NATS_LISTEN"`
 	// How often the NATS server inside syncs to disk: a duration, or `always`.
-	EmbeddedNATSSync SyncInterval `env:"HERD_EMBEDDED_NATS_SYNC" envDefault:"2m"`
+	EmbeddedNATSSync Sync `env:"HERD_EMBEDDED_NATS_SYNC" envDefault:"2m"`
 	// First token of every subject; at most 64 letters and digits. Herds with different ones share a broker (H1).
 	SubjectPrefix string `env:"HERD_SUBJECT_PREFIX" envDefault:"herd"`
 

@@ -56,8 +56,8 @@ func (c *Config) faults(vars map[string]string, unparsed map[string]error, files
 	}
 	k.want("HERD_RETAIN", c.Retain == 0 || c.Retain >= time.Minute, "0 or a duration of 1m or more")
 	k.want("HERD_PLACES_CACHE", c.PlacesCache >= 0, "a duration of 0 or more")
-	k.want("HERD_EMBEDDED_NATS_SYNC", c.EmbeddedNATSSync == SyncAlways ||
-		shortly <= time.Duration(c.EmbeddedNATSSync) && time.Duration(c.EmbeddedNATSSync) <= longest,
+	sync := c.EmbeddedNATSSync
+	k.want("HERD_EMBEDDED_NATS_SYNC", sync.Always || shortly <= sync.Interval && sync.Interval <= longest,
 		"always or a duration from 10ms to 24h")
 
 	k.want("HERD_MAX_LINE", 128 <= c.MaxLine && c.MaxLine <= 16384, "a number from 128 to 16384")

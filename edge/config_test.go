@@ -204,7 +204,7 @@ func TestDefaults(t *testing.T) {
 		Edge: "Clark", Topology: got.Topology,
 		Listen: "127.0.0.1:12000", HTTP: "127.0.0.1:12080",
 		Options:          broker.Options{URL: broker.DefaultURL},
-		EmbeddedNATSSync: SyncInterval(2 * time.Minute), SubjectPrefix: "herd",
+		EmbeddedNATSSync: Sync{Interval: 2 * time.Minute}, SubjectPrefix: "herd",
 		MaxLine: 4096, MaxConns: 19744, MaxClients: 10_000_000,
 		IdleTimeout: 15 * time.Minute, WriteTimeout: 10 * time.Second, ShutdownTimeout: 10 * time.Second,
 		Heartbeat: time.Second, JoinTimeout: 5 * time.Second, LinkWindow: 8,
@@ -233,8 +233,8 @@ func TestGoodValues(t *testing.T) {
 		{"HERD_EMBEDDED_NATS=true NATS_CREDS=/nowhere", func(c Config) any { return c.EmbeddedNATS }, true}, // not looked at
 		{"NATS_URL=tls://a,b:1 NATS_TOKEN=x", func(c Config) any { return c.URL + c.Token.Reveal() }, "tls://a,b:1x"},
 		{"NATS_URL=", func(c Config) any { return c.URL }, broker.DefaultURL},
-		{"HERD_EMBEDDED_NATS_SYNC=always", func(c Config) any { return c.EmbeddedNATSSync }, SyncAlways},
-		{"HERD_EMBEDDED_NATS_SYNC=10ms", func(c Config) any { return c.EmbeddedNATSSync }, SyncInterval(10 * time.Millisecond)},
+		{"HERD_EMBEDDED_NATS_SYNC=always", func(c Config) any { return c.EmbeddedNATSSync }, Sync{Always: true}},
+		{"HERD_EMBEDDED_NATS_SYNC=10ms", func(c Config) any { return c.EmbeddedNATSSync }, Sync{Interval: 10 * time.Millisecond}},
 		{"HERD_SUBJECT_PREFIX=Herd2", func(c Config) any { return c.SubjectPrefix }, "Herd2"},
 		{"HERD_MAX_LINE=128", func(c Config) any { return c.MaxLine }, 128},
 		{"HERD_MAX_LINE=16384", func(c Config) any { return c.MaxLine }, 16384},
@@ -364,9 +364,9 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-func TestSyncIntervalsAreWrittenAsTheyAreRead(t *testing.T) {
+func TestSyncsAreWrittenAsTheyAreRead(t *testing.T) {
 	for _, text := range []string{"always", "2m0s", "10ms"} {
-		var s SyncInterval
+		var s Sync
 		if err := s.UnmarshalText([]byte(text)); err != nil || s.String() != text {
 			t.Errorf("%q became %q, %v", text, s, err)
 		}

@@ -56,31 +56,28 @@ func (s Size) String() string {
 	return strconv.FormatInt(int64(s), 10)
 }
 
-// SyncInterval is how often the embedded JetStream tells the disk to keep what
-// it was given: a duration, or [SyncAlways], written `always`.
-type SyncInterval time.Duration
+// Sync is when the embedded JetStream tells the disk to keep what it was given:
+// after each write, or at intervals. As text it is `always` or a duration.
+type Sync struct {
+	Always   bool
+	Interval time.Duration // 0 where Always
+}
 
-// SyncAlways is a sync after each write.
-const SyncAlways SyncInterval = 0
-
-// UnmarshalText reads a duration or `always`.
-func (s *SyncInterval) UnmarshalText(text []byte) error {
+// UnmarshalText reads `always` or a duration.
+func (s *Sync) UnmarshalText(text []byte) error {
 	if string(text) == "always" {
-		*s = SyncAlways
+		*s = Sync{Always: true}
 		return nil
 	}
 	d, err := time.ParseDuration(string(text))
-	if err == nil && d == 0 {
-		err = errors.New("a sync every 0s is written always")
-	}
-	*s = SyncInterval(d)
+	*s = Sync{Interval: d}
 	return err
 }
 
-// String writes the interval as UnmarshalText reads it.
-func (s SyncInterval) String() string {
-	if s == SyncAlways {
+// String writes s as UnmarshalText reads it.
+func (s Sync) String() string {
+	if s.Always {
 		return "always"
 	}
-	return time.Duration(s).String()
+	return s.Interval.String()
 }
