@@ -1,0 +1,72 @@
+package server
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// socket is a connection below TLS. Its Write gives up after timeout without
+// progress, however long it all takes (C18). One goroutine writes at a time.
+type socket struct {
+	net.Conn
+	timeout time.Duration
+	until   time.Time // the write deadline that is set
+}
+
+// Write writes all of p, or fails with os.ErrDeadlineExceeded once nothing has
+// moved for timeout, or up to half as long again.
+func (s *socket) Write(p []byte) (n int, err error) {
+	moved := time.Now()
+	for now := moved; ; now = time.Now() {
+		// A deadline costs about a tenth of a write, so one serves many.
+		if s.until.Sub(now) < s.timeout/4 {
+			s.until = now.Add(s.timeout / 2)
+			if err := s.SetWriteDeadline(s.until); err != nil {
+				return n, err
+			}
+		}
+		m, err := s.Conn.Write(p[n:])
+		n += m
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		now = time.Now()
+		if m > 0 {
+			moved = now
+		} else if now.Sub(moved) >= s.timeout {
+			return n, err
+		}
+	}
+}
+
+// closeWrite tells the client that no more answers come, where the transport can.
+func (s *socket) closeWrite() bool {
+	half, ok := s.Conn.(interface{ CloseWrite() error })
+	return ok && half.CloseWrite() == nil
+}
+
+// raw returns a way to wait for input without a buffer; nil where there is none.
+func (s *socket) raw() syscall.RawConn {
+	tcp, ok := s.Conn.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	_ = tcp.SetKeepAlive(true) // C18; a socket that cannot is served all the same
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// fromClient says that an error is the client's going away.
+func fromClient(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, syscall.ETIMEDOUT) // its keep-alives went unanswered
+}
