@@ -191,6 +191,7 @@ func (l *Link) alive(now time.Time, epoch string) (up bool) {
 	}
 	h.up = true
 	l.receive.live = false
+	l.send.lastSend = time.Time{} // a sign of life in return, at once
 	return true
 }
 
