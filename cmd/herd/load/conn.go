@@ -169,7 +169,7 @@ func (c *conn) serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { nc.Close() }) // wakes both
 	reading := make(chan error, 1)
 	go func() {
-		reading <- c.read(ctx)
+		reading <- c.read()
 		cancel()
 	}()
 	writing := c.write(ctx)
@@ -309,8 +309,8 @@ func (c *conn) command(s *slot, n uint64) {
 	s.line = w.appendIAMAT(s.line[:0], c.g.cfg.Prefix, s.client)
 }
 
-// read takes answers until the last is there, the connection ends or ctx does.
-func (c *conn) read(ctx context.Context) error {
+// read takes answers until the last is there or the connection ends.
+func (c *conn) read() error {
 	for {
 		n := c.answered.Load()
 		limit := c.g.now() + c.g.cfg.Timeout
