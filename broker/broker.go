@@ -62,9 +62,10 @@ type Conn struct {
 	ev   Events
 	mail mailbox // what nats.go tells, for run
 
-	live   atomic.Pointer[nats.Conn] // nil while disconnected
-	server atomic.Pointer[string]    // where to, for people
-	failed atomic.Pointer[error]     // why the last attempt failed
+	live    atomic.Pointer[nats.Conn] // nil while disconnected
+	server  atomic.Pointer[string]    // where to, for people
+	refused atomic.Pointer[error]     // why the last call was not answered
+	failed  atomic.Pointer[error]     // why the last attempt failed
 
 	stop context.CancelFunc
 	kick chan struct{} // ends the wait between two attempts
@@ -102,7 +103,11 @@ func dial(s nats.Options, server, name string, ev Events, log *slog.Logger) *Con
 	s.Name = name
 	s.CustomDialer = dialer(func(network, address string) (net.Conn, error) {
 		d := net.Dialer{Timeout: connectTimeout}
-		return d.DialContext(ctx, network, address)
+		conn, err := d.DialContext(ctx, network, address)
+		if err != nil {
+			c.refused.Store(&err)
+		}
+		return conn, err
 	})
 	s.ReconnectedCB = func(nc *nats.Conn) { c.mail.put(letter{kind: connected, nc: nc}) }
 	s.DisconnectedErrCB = func(nc *nats.Conn, err error) { c.mail.put(letter{kind: disconnected, nc: nc, err: err}) }
@@ -131,6 +136,9 @@ func (c *Conn) run(ctx context.Context, s nats.Options) {
 	talk.start(c)
 	for ctx.Err() == nil {
 		nc, err := s.Connect()
+		if why := c.refused.Load(); errors.Is(err, nats.ErrNoServers) && why != nil {
+			err = *why // of which nats.go says only that there are no servers
+		}
 		if err != nil {
 			talk.attemptFailed(err)
 			c.pause(ctx)
@@ -245,7 +253,7 @@ func flush(ctx context.Context, nc *nats.Conn, atMost time.Duration) error {
 }
 
 // Reconnect drops the connection, if there is one, and tries to make it anew
-// at once.
+// at once. While there is none, it only hurries the next attempt.
 func (c *Conn) Reconnect() error {
 	c.mu.Lock()
 	nc, closed := c.nc, c.closed
@@ -253,12 +261,13 @@ func (c *Conn) Reconnect() error {
 	switch {
 	case closed:
 		return ErrClosed
-	case nc != nil && nc.ForceReconnect() == nil:
-	default: // run is between two connections
+	case nc == nil: // run makes another
 		select {
 		case c.kick <- struct{}{}:
 		default:
 		}
+	case c.Connected() || nc.IsReconnecting():
+		_ = nc.ForceReconnect() // errs only when nc is closed: then run makes another
 	}
 	return nil
 }

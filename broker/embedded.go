@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -52,9 +54,10 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		SyncAlways:             cfg.SyncAlways,
 		DisableJetStreamBanner: true,
 	}
+	host, port := "", 0
 	if cfg.Listen != "" {
-		host, port, err := splitListen(cfg.Listen)
-		if err != nil {
+		var err error
+		if host, port, err = splitListen(cfg.Listen); err != nil {
 			return nil, fmt.Errorf("listen on %q: %w", cfg.Listen, err)
 		}
 		o.Host, o.Port = host, port
@@ -77,11 +80,12 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 	s.Start()
 	if err := awaitReady(s, words.fatal); err != nil {
 		e.Shutdown()
-		if cause := listenError(cfg.Listen); cause != nil {
-			err = fmt.Errorf("%w (%w)", err, cause)
+		if !o.DontListen {
+			err = &startError{words: err, cause: listenError(host, port)}
 		}
 		return nil, err
 	}
+	words.started.Store(true)
 	if !o.DontListen {
 		e.url = s.ClientURL()
 	}
@@ -119,18 +123,20 @@ func splitListen(text string) (host string, port int, err error) {
 	return host, port, nil
 }
 
+// A startError is told in the server's words, and is what they mean.
+type startError struct{ words, cause error }
+
+func (e *startError) Error() string { return e.words.Error() }
+func (e *startError) Unwrap() error { return e.cause }
+
 // listenError finds out as an error what the server only says in words: why
-// nobody can listen on address. nil where one can.
-func listenError(address string) error {
-	if address == "" {
-		return nil
-	}
-	l, err := net.Listen("tcp", address)
+// nobody can listen there. nil where one can.
+func listenError(host string, port int) error {
+	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(max(port, 0))))
 	if err != nil {
 		return err
 	}
-	l.Close()
-	return nil
+	return l.Close()
 }
 
 // lockDir makes dir this process's own until the file is closed: the server
@@ -185,32 +191,31 @@ func (e *Embedded) Shutdown() {
 // serverLog writes the server's log to slog. What it has to say when all is
 // well is for debugging.
 type serverLog struct {
-	log   *slog.Logger
-	fatal chan string // holds the first
+	log     *slog.Logger
+	fatal   chan string // why the start failed; holds the first
+	started atomic.Bool
 }
 
-func (l *serverLog) Noticef(format string, v ...any) {
-	l.log.Debug("nats server", "text", fmt.Sprintf(format, v...))
+func (l *serverLog) write(level slog.Level, format string, v []any) {
+	if ctx := context.Background(); l.log.Enabled(ctx, level) {
+		l.log.Log(ctx, level, "nats server", "says", fmt.Sprintf(format, v...))
+	}
 }
-func (l *serverLog) Debugf(format string, v ...any) {
-	l.log.Debug("nats server", "text", fmt.Sprintf(format, v...))
-}
-func (l *serverLog) Tracef(format string, v ...any) {
-	l.log.Debug("nats server", "text", fmt.Sprintf(format, v...))
-}
-func (l *serverLog) Warnf(format string, v ...any) {
-	l.log.Warn("nats server", "text", fmt.Sprintf(format, v...))
-}
-func (l *serverLog) Errorf(format string, v ...any) {
-	l.log.Error("nats server", "text", fmt.Sprintf(format, v...))
-}
+
+func (l *serverLog) Noticef(format string, v ...any) { l.write(slog.LevelDebug, format, v) }
+func (l *serverLog) Debugf(format string, v ...any)  { l.write(slog.LevelDebug, format, v) }
+func (l *serverLog) Tracef(format string, v ...any)  { l.write(slog.LevelDebug, format, v) }
+func (l *serverLog) Warnf(format string, v ...any)   { l.write(slog.LevelWarn, format, v) }
+func (l *serverLog) Errorf(format string, v ...any)  { l.write(slog.LevelError, format, v) }
 
 // Fatalf does not end the process, which is not the server's.
 func (l *serverLog) Fatalf(format string, v ...any) {
-	text := fmt.Sprintf(format, v...)
-	l.log.Error("nats server", "text", text)
-	select {
-	case l.fatal <- text:
-	default:
+	if !l.started.Load() {
+		select {
+		case l.fatal <- fmt.Sprintf(format, v...): // StartEmbedded returns it
+			return
+		default:
+		}
 	}
+	l.write(slog.LevelError, format, v)
 }

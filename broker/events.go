@@ -95,7 +95,7 @@ func (t *talk) follow(ctx context.Context, nc *nats.Conn) {
 			case connected:
 				t.connected(ctx, nc)
 			case disconnected:
-				t.disconnected(l.err)
+				t.disconnected(nc, l.err)
 			case attemptFailed:
 				t.attemptFailed(l.err)
 			case complaint:
@@ -130,11 +130,14 @@ func (t *talk) connected(ctx context.Context, nc *nats.Conn) {
 	}
 }
 
-func (t *talk) disconnected(err error) {
+func (t *talk) disconnected(nc *nats.Conn, err error) {
 	if !t.c.Connected() {
 		return // nobody was told of that connection
 	}
 	t.c.setLive(nil)
+	if err == nil {
+		err = nc.LastError() // where the server closed it for ever, the reason is only there
+	}
 	t.c.log.Warn("broker disconnected", "server", t.c.Server(), "err", err)
 	if f := t.c.ev.Disconnected; f != nil {
 		f(err)
@@ -149,7 +152,7 @@ func (t *talk) lost(ctx context.Context, nc *nats.Conn, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	t.disconnected(err)
+	t.disconnected(nc, err)
 	t.c.log.Warn("broker closed the connection, making another", "server", t.c.Server(), "err", err)
 	t.c.pause(ctx) // the reason may still be there
 }

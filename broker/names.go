@@ -18,10 +18,8 @@ func nameSubject(prefix, self string) string { return prefix + ".join." + self +
 func (c *Conn) AskName(ctx context.Context, prefix, self string) (epoch string, answered bool, err error) {
 	m, err := c.request(ctx, &nats.Msg{Subject: nameSubject(prefix, self)})
 	switch {
-	case errors.Is(err, ErrNotConnected):
-		return "", false, fmt.Errorf("ask for the name %s: %w", self, ErrNotConnected)
-	case err == ErrNobody, errors.Is(err, context.DeadlineExceeded):
-		return "", false, nil
+	case errors.Is(err, ErrNobody), errors.Is(err, context.DeadlineExceeded):
+		return "", false, nil // a run that is stopped will read the claim when it goes on
 	case err != nil:
 		return "", false, fmt.Errorf("ask for the name %s: %w", self, err)
 	}

@@ -94,6 +94,9 @@ func (n *Neighbour) Ack(a Ack) error {
 // the broker is not there; a neighbour that does not answer costs all of ctx.
 func (n *Neighbour) AskJoin(ctx context.Context, config string) (Join, error) {
 	m, err := n.c.request(ctx, &nats.Msg{Subject: n.join, Header: nats.Header{headerConfig: {config}}})
+	if errors.Is(err, ErrNotConnected) {
+		err = fmt.Errorf("%w: %w", ErrNobody, err)
+	}
 	if err != nil {
 		return Join{}, fmt.Errorf("ask %s to join: %w", n.other, err)
 	}
@@ -104,24 +107,21 @@ func (n *Neighbour) AskJoin(ctx context.Context, config string) (Join, error) {
 	return j, nil
 }
 
-// request waits for the first answer to m. The error is ErrNobody where none
-// can come.
+// request waits for the first answer to m. The error is ErrNobody where nobody
+// is subscribed, ErrNotConnected where there is no broker to ask, or no more.
 func (c *Conn) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 	nc := c.live.Load()
 	if nc == nil {
-		return nil, fmt.Errorf("%w: %w", ErrNobody, ErrNotConnected)
+		return nil, ErrNotConnected
 	}
 	answer, err := nc.RequestMsgWithContext(ctx, m)
 	switch {
-	case err == nil:
-		return answer, nil
 	case errors.Is(err, nats.ErrNoResponders):
 		return nil, ErrNobody
-	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrDisconnected):
-		return nil, fmt.Errorf("%w: %w", ErrNobody, err)
-	default:
-		return nil, err
+	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrReconnectBufExceeded):
+		return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
 	}
+	return answer, err
 }
 
 // Listen subscribes to what the neighbour sends, until Close. It may be called

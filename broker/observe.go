@@ -105,8 +105,12 @@ func (c *Conn) edges(ctx context.Context, prefix string) ([]string, error) {
 				return nil, nil
 			}
 			var info micro.Info
+			edge := ""
 			if json.Unmarshal(m.Data, &info) == nil && info.Metadata["prefix"] == prefix {
-				edges = append(edges, info.Metadata["edge"])
+				edge = info.Metadata["edge"]
+			}
+			if topology.CheckName(edge) == nil { // it becomes part of a subject
+				edges = append(edges, edge)
 			}
 			wait.Reset(quiet)
 		case <-wait.C:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -204,7 +205,12 @@ func checkServer(text string) error {
 		return fmt.Errorf("unknown scheme %q", u.Scheme)
 	}
 	if u.Hostname() == "" {
-		return fmt.Errorf("%s: no host", u.Redacted())
+		return errors.New("no host")
+	}
+	if p := u.Port(); p != "" {
+		if _, err := strconv.ParseUint(p, 10, 16); err != nil {
+			return fmt.Errorf("port %s is not one of 1 to 65535", p)
+		}
 	}
 	return nil
 }
