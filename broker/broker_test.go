@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -235,6 +236,9 @@ func TestAConnectionThatTheServerEndsForEverIsMadeAnew(t *testing.T) {
 	take(t, w.connected, "connection")
 	take(t, jw.connected, "connection")
 	say(t, n, got, "after a restart")
+	if statuses, err := j.Statuses(soon(t), "herd"); err != nil || len(statuses) != 1 {
+		t.Errorf("after a restart the service is %s, %v", statuses, err)
+	}
 }
 
 func TestASilentBrokerIsNoticedAndLeft(t *testing.T) { // H8
@@ -338,7 +342,7 @@ func TestCloseLeavesNothingBehind(t *testing.T) { // goleak, in TestMain, sees t
 	if err := c.Reconnect(); !errors.Is(err, broker.ErrClosed) {
 		t.Errorf("reconnect: %v, want %v", err, broker.ErrClosed)
 	}
-	if err := n.Listen(broker.Handlers{}); !errors.Is(err, broker.ErrClosed) {
+	if err := n.Listen(broker.Handlers{Message: func(broker.Message) {}}); !errors.Is(err, broker.ErrClosed) {
 		t.Errorf("listen: %v, want %v", err, broker.ErrClosed)
 	}
 	if err := n.Send(&broker.Message{Epoch: clarkEpoch}); err == nil {
@@ -349,6 +353,43 @@ func TestCloseLeavesNothingBehind(t *testing.T) { // goleak, in TestMain, sees t
 	}
 	if len(w.disconnected) > 0 {
 		t.Error("an event after Close")
+	}
+}
+
+func TestAConnectionThatIsNotConfirmedIsNotTold(t *testing.T) { // H6
+	s := brokertest.Start(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var accepting sync.WaitGroup
+	defer accepting.Wait()
+	defer ln.Close()
+	accepting.Go(func() { // a broker that lets in, and is gone before it confirms anything
+		for range 2 {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(conn, "INFO {\"max_payload\":1000,\"headers\":true}\r\n")
+			lines := bufio.NewScanner(conn)
+			for pings := 0; pings < 2 && lines.Scan(); {
+				if lines.Text() == "PING" {
+					if pings++; pings == 1 {
+						fmt.Fprintf(conn, "PONG\r\n")
+					}
+				}
+			}
+			conn.Close()
+		}
+		ln.Close()
+	})
+	c, w := dial(t, broker.Options{URL: "nats://" + ln.Addr().String() + "," + s.URL()})
+	if first := take(t, w.connected, "connection"); !first {
+		t.Error("an earlier connection was told")
+	}
+	if c.Server() != s.URL() || len(w.disconnected) > 0 {
+		t.Errorf("connected to %s, %d lost before", c.Server(), len(w.disconnected))
 	}
 }
 
@@ -459,7 +500,7 @@ func TestLackOfRightsIsToldInTheServersWords(t *testing.T) {
 	if err := c.Alive(soon(t)); err != nil {
 		t.Errorf("the connection is gone: %v", err)
 	}
-	if err := denied.Listen(broker.Handlers{}); err != nil {
+	if err := denied.Listen(broker.Handlers{Message: func(broker.Message) {}}); err != nil {
 		t.Error(err)
 	}
 	want = `Permissions Violation for Subscription to "herd.at.Bernard.Clark"`

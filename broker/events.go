@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -159,7 +161,11 @@ func (t *talk) lost(ctx context.Context, nc *nats.Conn, err error) {
 
 func (t *talk) attemptFailed(err error) {
 	t.c.failed.Store(&err)
-	if t.attempts.fresh(err.Error()) {
+	text := err.Error()
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		text = e.Op + " " + e.Err.Error() // without the port, which differs each time
+	}
+	if t.attempts.fresh(text) {
 		t.c.log.Warn("broker not reached", "server", t.c.Server(), "err", err)
 	}
 }

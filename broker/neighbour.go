@@ -33,9 +33,10 @@ type Neighbour struct {
 	subs []*subscription
 }
 
-// Handlers take what the neighbour sends. Each is called from a goroutine of
-// its own, for one message after the other in the order in which they came,
-// also over reconnects. A handler must not close its Neighbour or Conn.
+// Handlers take what the neighbour sends; what has no handler is not subscribed
+// to. Each is called from a goroutine of its own, for one message after the
+// other in the order in which they came, also over reconnects. A handler must
+// not close its Neighbour or Conn.
 type Handlers struct {
 	Message func(Message) // Lines is the handler's to keep
 	Ack     func(Ack)
@@ -90,7 +91,7 @@ func (n *Neighbour) Ack(a Ack) error {
 }
 
 // AskJoin asks the neighbour what this edge, which starts with a configuration
-// of this hash, has to wait for (H7). [ErrNobody] says that the neighbour or
+// of this hash (not ""), has to wait for (H7). [ErrNobody] says that the neighbour or
 // the broker is not there; a neighbour that does not answer costs all of ctx.
 func (n *Neighbour) AskJoin(ctx context.Context, config string) (Join, error) {
 	m, err := n.c.request(ctx, &nats.Msg{Subject: n.join, Header: nats.Header{headerConfig: {config}}})
@@ -133,49 +134,57 @@ func (n *Neighbour) Listen(h Handlers) error {
 			h.Bad(fmt.Errorf("%s: %w", m.Subject, err))
 		}
 	}
-	from := "." + n.other + "." + n.self
-	for _, s := range []struct {
-		subject string
-		pending int
-		handle  func(*nats.Msg)
-	}{
-		{n.prefix + ".at" + from, pendingMessages, func(m *nats.Msg) {
-			message, err := decodeMessage(m.Header, m.Data)
-			if err != nil {
+	subscribe := func(kind string, pending int, wanted bool, handle func(*nats.Msg) error) error {
+		if !wanted {
+			return nil
+		}
+		subject := n.prefix + "." + kind + "." + n.other + "." + n.self
+		sub, err := n.c.subscribe(subject, pending, func(m *nats.Msg) {
+			if err := handle(m); err != nil {
 				bad(m, err)
-				return
 			}
-			h.Message(message)
-		}},
-		{n.prefix + ".ack" + from, pendingAcks, func(m *nats.Msg) {
-			ack, err := decodeAck(m.Header)
-			if err != nil {
-				bad(m, err)
-				return
-			}
-			h.Ack(ack)
-		}},
-		{n.prefix + ".join" + from, pendingJoins, func(m *nats.Msg) {
-			d := decoder{h: m.Header}
-			config := d.value(headerConfig, true)
-			if d.err == nil && m.Reply == "" {
-				d.err = errors.New("a question without a reply subject")
-			}
-			if d.err != nil {
-				bad(m, d.err)
-				return
-			}
-			n.c.respond(m, encodeJoin(h.Join(config)))
-		}},
-	} {
-		sub, err := n.c.subscribe(s.subject, s.pending, s.handle)
+		})
 		if err != nil {
-			n.Close()
-			return fmt.Errorf("subscribe to %s: %w", s.subject, err)
+			return fmt.Errorf("subscribe to %s: %w", subject, err)
 		}
 		n.mu.Lock()
+		defer n.mu.Unlock()
 		n.subs = append(n.subs, sub)
-		n.mu.Unlock()
+		return nil
+	}
+	err := errors.Join(
+		subscribe("at", pendingMessages, h.Message != nil, func(m *nats.Msg) error {
+			message, err := decodeMessage(m.Header, m.Data)
+			if err != nil {
+				return err
+			}
+			h.Message(message)
+			return nil
+		}),
+		subscribe("ack", pendingAcks, h.Ack != nil, func(m *nats.Msg) error {
+			ack, err := decodeAck(m.Header)
+			if err != nil {
+				return err
+			}
+			h.Ack(ack)
+			return nil
+		}),
+		subscribe("join", pendingJoins, h.Join != nil, func(m *nats.Msg) error {
+			d := decoder{h: m.Header}
+			config := d.value(headerConfig, true)
+			if d.err != nil {
+				return d.err
+			}
+			if m.Reply == "" {
+				return errors.New("a question without a reply subject")
+			}
+			n.c.respond(m, encodeJoin(h.Join(config)))
+			return nil
+		}),
+	)
+	if err != nil {
+		n.Close()
+		return err
 	}
 	n.c.confirm()
 	return nil
@@ -193,7 +202,7 @@ func (c *Conn) respond(question *nats.Msg, h nats.Header) {
 // if there is a broker. Where it does not, another connection will.
 func (c *Conn) confirm() {
 	if nc := c.live.Load(); nc != nil {
-		_ = flush(context.Background(), nc, connectTimeout)
+		_ = nc.FlushTimeout(connectTimeout)
 	}
 }
 
