@@ -1,0 +1,253 @@
+package test
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// wrong is a value for each variable of CONTRACT.md that no version may take: each alone
+// makes an edge refuse to start.
+func wrong(t *testing.T) map[string]string {
+	absent := filepath.Join(t.TempDir(), "absent", "file")
+	return map[string]string{
+		"HERD_EDGE":                 "Kent Clark",
+		"HERD_TOPOLOGY":             "Clark-Clark",
+		"HERD_LISTEN":               "12000",
+		"HERD_TLS_CERT":             absent,
+		"HERD_TLS_KEY":              absent,
+		"HERD_TLS_CLIENT_CA":        absent,
+		"HERD_TLS_IDENTITY":         "dns",
+		"HERD_HTTP":                 "localhost:http:80",
+		"NATS_URL":                  "nats://127.0.0.1:port",
+		"HERD_EMBEDDED_NATS":        "perhaps",
+		"HERD_EMBEDDED_NATS_LISTEN": "4222",
+		"HERD_EMBEDDED_NATS_SYNC":   "often",
+		"HERD_SUBJECT_PREFIX":       "herd.at",
+		"HERD_MAX_LINE":             "127",
+		"HERD_MAX_CONNS":            "1000000000",
+		"HERD_MAX_CLIENTS":          "0",
+		"HERD_IDLE_TIMEOUT":         "fifteen",
+		"HERD_WRITE_TIMEOUT":        "9ms",
+		"HERD_SHUTDOWN_TIMEOUT":     "25h",
+		"HERD_RETAIN":               "59s",
+		"HERD_HEARTBEAT":            "0",
+		"HERD_JOIN_TIMEOUT":         "-1s",
+		"HERD_LINK_WINDOW":          "1025",
+		"HERD_LINK_LINGER":          "2s",
+		"HERD_DURABILITY":           "disk",
+		"HERD_JOURNAL_TIMEOUT":      "2",
+		"HERD_PLACES_TIMEOUT":       "48h",
+		"HERD_JOURNAL":              "maybe",
+		"HERD_JOURNAL_REPLICAS":     "6",
+		"HERD_JOURNAL_STORAGE":      "tape",
+		"HERD_PPROF":                "2",
+		"HERD_DATA":                 "/dev/null/herd",
+		"HERD_TRANSCRIPT":           absent,
+		"HERD_TRANSCRIPT_MAX":       "1KiB",
+		"HERD_TRANSCRIPT_LINKS":     "all",
+		"HERD_LOG_LEVEL":            "loud",
+		"HERD_LOG_FORMAT":           "xml",
+		"HERD_PLACES":               "bing",
+		"HERD_GOOGLE_KEY_FILE":      absent,
+		"HERD_GOOGLE_URL":           "ftp://[",
+		"HERD_PLACES_DAILY":         "-1",
+		"HERD_PLACES_RATE":          "x",
+		"HERD_PLACES_CACHE":         "-1h",
+		"HERD_OSM_FILE":             absent,
+	}
+}
+
+// untouched is a broker's address and a listener's that tell if an edge started anything.
+func untouched(t *testing.T) (env map[string]string, check func() error) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	var called atomic.Int32
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			called.Add(1)
+			c.Close()
+		}
+	}()
+	env = map[string]string{
+		"HERD_EDGE": "Clark", "HERD_LISTEN": local(freePort(t)), "HERD_HTTP": local(freePort(t)),
+		"NATS_URL": "nats://" + ln.Addr().String(), "HERD_LOG_FORMAT": "text",
+	}
+	return env, func() error {
+		if n := called.Load(); n > 0 {
+			return fmt.Errorf("it connected to its broker")
+		}
+		return nil
+	}
+}
+
+// configFault runs an edge that cannot start and returns what it says about that.
+func configFault(t *testing.T, env map[string]string, code int) string {
+	t.Helper()
+	p := start(t, "edge", binary(t, "edge"), env)
+	if got := p.wait(promise(10 * time.Second)); got != code {
+		t.Errorf("exit code %d, want %d", got, code)
+	}
+	if out := p.stdout.String(); out != "" {
+		t.Errorf("standard output %q, want none", out)
+	}
+	return p.stderr.String()
+}
+
+// CONTRACT.md: every wrong value is reported by the variable's name before anything
+// starts, and the exit code is 2.
+func TestAWrongVariableIsNamed(t *testing.T) {
+	quiet(t)
+	binary(t, "edge")
+	for name, value := range wrong(t) {
+		t.Run(name, func(t *testing.T) {
+			quiet(t)
+			env, untouched := untouched(t)
+			env[name] = value
+			said := configFault(t, env, 2)
+			if !names(said, name) {
+				t.Errorf("%s=%s is not named: %q", name, value, said)
+			}
+			for other := range wrong(t) {
+				if other != name && names(said, other) && other != "HERD_TOPOLOGY" {
+					t.Errorf("%s is named too: %q", other, said)
+				}
+			}
+			if strings.Contains(said, `"level":"INFO"`) || strings.Contains(said, "level=INFO") {
+				t.Errorf("something had started: %q", said)
+			}
+			if err := untouched(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// names tells whether text holds a variable's name that is not part of a longer one.
+func names(text, name string) bool {
+	for {
+		_, after, found := strings.Cut(text, name)
+		if !found {
+			return false
+		}
+		if after == "" || !strings.ContainsAny(after[:1], "ABCDEFGHIJKLMNOPQRSTUVWXYZ_") {
+			return true
+		}
+		text = after
+	}
+}
+
+// CONTRACT.md: all of them in one message.
+func TestAllWrongVariablesAreNamedAtOnce(t *testing.T) {
+	quiet(t)
+	bad := wrong(t)
+	said := configFault(t, bad, 2)
+	for _, name := range slices.Sorted(maps.Keys(bad)) {
+		if !names(said, name) {
+			t.Errorf("%s=%s is not named", name, bad[name])
+		}
+	}
+	if t.Failed() {
+		t.Logf("it says %q", said)
+	}
+}
+
+func TestConfigurationsThatContradictThemselves(t *testing.T) {
+	quiet(t)
+	for _, c := range []struct {
+		title string
+		env   map[string]string
+		named string
+	}{
+		{"no name", map[string]string{"HERD_EDGE": ""}, "HERD_EDGE"},
+		{"name not in the topology", map[string]string{"HERD_EDGE": "Lois"}, "HERD_EDGE"},
+		{"a repeated link", map[string]string{"HERD_TOPOLOGY": "Clark-Jaquez,Jaquez-Clark"}, "HERD_TOPOLOGY"},
+		{"an edge that no path reaches", map[string]string{"HERD_TOPOLOGY": "Clark-Jaquez,Bernard-Johnson"}, "HERD_TOPOLOGY"},
+		{"a name of 33 letters", map[string]string{"HERD_TOPOLOGY": "Clark-" + strings.Repeat("J", 33)}, "HERD_TOPOLOGY"},
+		{"two brokers", map[string]string{"HERD_EMBEDDED_NATS": "true"}, "HERD_EMBEDDED_NATS"},
+		{"durable without a journal", map[string]string{"HERD_DURABILITY": "journal", "HERD_JOURNAL": "off"}, "HERD_DURABILITY"},
+	} {
+		t.Run(c.title, func(t *testing.T) {
+			quiet(t)
+			env, untouched := untouched(t)
+			maps.Copy(env, c.env)
+			if said := configFault(t, env, 2); !names(said, c.named) {
+				t.Errorf("%s is not named: %q", c.named, said)
+			}
+			if err := untouched(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// CONTRACT.md: an unknown HERD_* is one warning, and no reason not to start.
+func TestAnUnknownVariableIsAWarning(t *testing.T) {
+	quiet(t)
+	_, e := newEdge(t, map[string]string{"HERD_LISTENN": "127.0.0.1:1"})
+	if log := e.stderr.String(); strings.Count(log, "HERD_LISTENN") != 1 {
+		t.Errorf("HERD_LISTENN is not named once in %q", log)
+	}
+}
+
+// An address that somebody else has is named with the variable that changes it.
+func TestAnOccupiedPortIsNamedWithItsVariable(t *testing.T) {
+	quiet(t)
+	for _, name := range []string{"HERD_LISTEN", "HERD_HTTP"} {
+		t.Run(name, func(t *testing.T) {
+			quiet(t)
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			env, _ := untouched(t)
+			env[name] = ln.Addr().String()
+			p := start(t, "edge", binary(t, "edge"), env)
+			if code := p.wait(promise(10 * time.Second)); code != 1 && code != 2 {
+				t.Errorf("exit code %d", code)
+			}
+			if said := p.stderr.String(); !names(said, name) || !strings.Contains(said, ln.Addr().String()) {
+				t.Errorf("%s=%s is not named: %q", name, ln.Addr(), said)
+			}
+		})
+	}
+}
+
+// The two words that cmd/edge knows.
+func TestEdgeHealthAndVersion(t *testing.T) {
+	quiet(t)
+	_, e := newEdge(t, nil)
+	health := func() int {
+		return start(t, "edge health", binary(t, "edge"), e.env, "health").wait(promise(10 * time.Second))
+	}
+	if code := health(); code != 0 {
+		t.Errorf("health of a ready edge: exit code %d, want 0", code)
+	}
+	e.kill()
+	if code := health(); code != 1 {
+		t.Errorf("health of no edge: exit code %d, want 1", code)
+	}
+	version := start(t, "edge version", binary(t, "edge"), nil, "version")
+	if code := version.wait(promise(10 * time.Second)); code != 0 || strings.TrimSpace(version.stdout.String()) == "" {
+		t.Errorf("version: exit code %d, %q", code, version.stdout)
+	}
+	unknown := start(t, "edge fly", binary(t, "edge"), e.env, "fly")
+	if code := unknown.wait(promise(10 * time.Second)); code != 2 {
+		t.Errorf("an unknown word: exit code %d, want 2", code)
+	}
+}

@@ -1,0 +1,286 @@
+package test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"herd/cmd/herd/load"
+)
+
+// talker is a client that sends commands until the edge ends the connection, which it then
+// ends too, as a polite client does.
+type talker struct {
+	id       string
+	sent     []time.Time // when the write of each command had returned
+	answers  int
+	newest   int64 // the newest time that was answered
+	failures []string
+}
+
+func (tk *talker) fail(format string, args ...any) {
+	tk.failures = append(tk.failures, fmt.Sprintf(format, args...))
+}
+
+// run talks to one edge: positions, and every fourth command a question.
+func (tk *talker) run(e *edge, every time.Duration) {
+	c, err := net.Dial("tcp", e.addr)
+	if err != nil {
+		tk.fail("dial: %v", err)
+		return
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Minute))
+	commands := make(chan string, 1<<16)
+	over := make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		defer close(commands)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+			}
+			command := "IAMAT " + tk.id + " +34.068930-118.445127 " + posix(time.Now().UnixNano()) + "\n"
+			if n%4 == 3 {
+				command = "WHATSAT " + tk.id + " 10 5\n"
+			}
+			commands <- command
+			if _, err := io.WriteString(c, command); err != nil {
+				return // the reader says why
+			}
+			tk.sent = append(tk.sent, time.Now())
+		}
+	})
+	r := bufio.NewReaderSize(c, 64<<10)
+	for {
+		if _, err := r.Peek(1); err != nil {
+			if err != io.EOF {
+				tk.fail("the connection ended with %v after %d answers", err, tk.answers)
+			}
+			break
+		}
+		command, ok := <-commands
+		if !ok {
+			tk.fail("more answers than commands")
+			break
+		}
+		if err := tk.answer(r, e.name, command); err != nil {
+			tk.fail("answer %d: %v", tk.answers, err)
+			break
+		}
+		tk.answers++
+	}
+	close(over)
+	writer.Wait()
+}
+
+// answer reads the answer to a command.
+func (tk *talker) answer(r *bufio.Reader, edge, command string) error {
+	if strings.HasPrefix(command, "WHATSAT") {
+		line, err := readWhatsat(r)
+		if err == nil && stamp(line) != tk.newest {
+			err = fmt.Errorf("%q answers %q, want the time %s", line, command, posix(tk.newest))
+		}
+		return err
+	}
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return fmt.Errorf("%q: %w", line, err)
+	}
+	if !strings.HasPrefix(line, "AT "+edge+" ") || !strings.HasSuffix(line, strings.TrimPrefix(command, "IAMAT")) {
+		return fmt.Errorf("%q answers %q", line, command)
+	}
+	tk.newest = stamp(strings.TrimSuffix(line, "\n"))
+	return nil
+}
+
+// C19: an edge that is told to stop answers what it read, loses no answer to a reset, and
+// ends when a neighbour holds every update that it answered.
+func TestAStoppingEdgeOwesNobodyAnything(t *testing.T) {
+	h := newHerd(t, options{})
+	stopping, others := h.edges["Clark"], h.others("Clark")
+	elsewhere := begin(t, load.Config{Addrs: addresses(others), Prefix: "device-", Rate: size(200.0, 1000), Conns: 20, Clients: 200})
+	elsewhere.warm(promise(10 * time.Second))
+
+	talkers := make([]*talker, size(20, 100))
+	var talking sync.WaitGroup
+	for i := range talkers {
+		talkers[i] = &talker{id: fmt.Sprintf("talker-%d", i)}
+		talking.Go(func() { talkers[i].run(stopping, size(10*time.Millisecond, 5*time.Millisecond)) })
+	}
+	pass(t, size(time.Second, 5*time.Second))
+	told := time.Now()
+	stopping.signal(syscall.SIGTERM)
+	code := stopping.wait(promise(10 * time.Second)) // HERD_SHUTDOWN_TIMEOUT
+	took := time.Since(told)
+	ids, newest := make([]string, len(talkers)), make([]int64, len(talkers))
+
+	talking.Wait()
+	for i, tk := range talkers {
+		ids[i], newest[i] = tk.id, tk.newest
+	}
+	holder := make([]int64, len(ids)) // the newest time that any other edge held when the edge had ended
+	for _, e := range others {
+		lines, err := held(e.addr, ids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range lines {
+			holder[i] = max(holder[i], stamp(lines[i]))
+		}
+	}
+
+	if code != 0 {
+		t.Errorf("exit code %d, want 0 after a complete stop", code)
+	}
+	sent, answers := 0, 0
+	for i, tk := range talkers {
+		for _, failure := range tk.failures {
+			t.Errorf("%s: %s", tk.id, failure)
+		}
+		sent, answers = sent+len(tk.sent), answers+tk.answers
+		if holder[i] < newest[i] {
+			t.Errorf("%s was told %s, and no other edge holds that", tk.id, posix(newest[i]))
+		}
+		// What lay there for so long before the signal was read.
+		due := 0
+		for due < len(tk.sent) && tk.sent[due].Before(told.Add(-delay(50*time.Millisecond))) {
+			due++
+		}
+		if tk.answers < due {
+			t.Errorf("%s has %d answers, and had sent %d commands well before the signal", tk.id, tk.answers, due)
+		}
+	}
+	t.Logf("%d commands sent, %d answered; ended %v after SIGTERM", sent, answers, took.Round(time.Millisecond))
+	all := awaitHolds(t, time.Now(), promise(time.Second), others, ids, newest)
+	t.Logf("all other edges hold all that was answered %v after the end", all.Round(time.Millisecond))
+	elsewhere.stop()
+}
+
+// C19: nothing owed, nothing waited for.
+func TestAnIdleEdgeStopsAtOnce(t *testing.T) {
+	quiet(t)
+	_, e := newEdge(t, nil)
+	idle := dial(t, e.addr)
+	start := time.Now()
+	e.signal(syscall.SIGINT)
+	idle.end()
+	idle.Close()
+	if code := e.wait(promise(10 * time.Second)); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	if took := time.Since(start); took > promise(time.Second) {
+		t.Errorf("it took %v, want at once", took)
+	}
+}
+
+// C19: a second signal ends an edge at once, exit 1.
+func TestASecondSignalEndsAnEdgeAtOnce(t *testing.T) {
+	quiet(t)
+	_, e := newEdge(t, nil)
+	// A client that does not end its side is drained for a second, which gives the time for
+	// a second signal.
+	busy := dial(t, e.addr)
+	e.signal(syscall.SIGTERM)
+	busy.end()
+	start := time.Now()
+	e.signal(syscall.SIGTERM)
+	if code := e.wait(promise(5 * time.Second)); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	t.Logf("ended %v after the second signal", time.Since(start).Round(time.Millisecond))
+}
+
+// H7, C19: while all edges are restarted one after the other, each as soon as the last is
+// ready, nobody who asks any of them hears `?` for a client that the herd knows.
+func TestARollingRestartForgetsNobody(t *testing.T) {
+	h := newHerd(t, options{})
+	known := size(2000, 20000)
+	crowd := populate(t, h.all(), "crowd-", known)
+
+	// Devices that move and ask, and go to another edge when theirs ends.
+	tr := begin(t, load.Config{
+		Addrs: addresses(h.all()), Prefix: "crowd-", Rate: size(300.0, 1000), Conns: 50, Clients: known,
+		WhatsatShare: 0.5, Radius: "0", Max: "0", Reconnect: true,
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var asking sync.WaitGroup
+	asked, forgotten := make([]int, len(h.names)), make([]error, len(h.names))
+	for i, e := range h.all() {
+		asking.Go(func() { asked[i], forgotten[i] = askForEver(ctx, e.addr, crowd.ids) })
+	}
+	stopAsking := sync.OnceFunc(func() { cancel(); asking.Wait() })
+	defer stopAsking()
+
+	for _, e := range h.all() {
+		start := time.Now()
+		e.signal(syscall.SIGTERM)
+		if code := e.wait(promise(10 * time.Second)); code != 0 {
+			t.Errorf("%s: exit code %d, want 0", e.name, code)
+		}
+		ended := time.Since(start)
+		e.start()
+		ready := e.awaitReady()
+		t.Logf("%s ended in %v and was ready again %v later", e.name, ended.Round(time.Millisecond), ready.Round(time.Millisecond))
+	}
+	stopAsking()
+	for i, e := range h.all() {
+		t.Logf("%s was asked %d times", e.name, asked[i])
+		if forgotten[i] != nil {
+			t.Errorf("%s: %v", e.name, forgotten[i])
+		}
+		if asked[i] == 0 {
+			t.Errorf("%s was never asked", e.name)
+		}
+	}
+	tr.cancelAndWait()
+	tr.log()
+	if r := tr.result; r.Counts.Of(load.Refused)+r.Counts.Of(load.Wrong) > 0 {
+		t.Errorf("wrong answers: %+v: %q", r.Counts, tr.wrong)
+	}
+	awaitHolds(t, time.Now(), promise(time.Second), h.all(), tr.ids, tr.answered())
+	if err := sameBytes(h.all(), tr.ids); err != nil {
+		t.Error(err)
+	}
+}
+
+// askForEver asks one edge for known clients, over as many connections as that takes, and
+// returns an error once the edge does not know one.
+func askForEver(ctx context.Context, addr string, ids []string) (asked int, forgotten error) {
+	dice := rand.New(rand.NewPCG(3, 4))
+	for ctx.Err() == nil {
+		pick := make([]string, 10)
+		for i := range pick {
+			pick[i] = ids[dice.IntN(len(ids))]
+		}
+		lines, err := held(addr, pick)
+		if err == nil {
+			for i, line := range lines {
+				asked++
+				if line == "" {
+					return asked, fmt.Errorf("it answers ? for %s, which the herd knows", pick[i])
+				}
+			}
+		} else if errors.Is(err, errOtherAnswer) {
+			return asked, err
+		}
+		select { // in a tight loop it would be a load of its own
+		case <-ctx.Done():
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	return asked, nil
+}
