@@ -1,0 +1,135 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"herd/broker"
+)
+
+// joinLimit is how long an edge waits for its neighbours in all (H7).
+const joinLimit = 30 * time.Second
+
+// awaitName waits until the run has its name, or until it is clear that there is no
+// broker to ask: no connection within the time that an answer may take (H7).
+func (e *Edge) awaitName(ctx context.Context) (named bool) {
+	away := time.NewTimer(askLimit)
+	defer away.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-e.named:
+			return true
+		case <-away.C:
+			if !e.conn.Connected() {
+				return false
+			}
+			// The name is being asked for; that ends by itself, unless the broker goes.
+			away.Reset(askLimit)
+		}
+	}
+}
+
+// join waits until this edge holds what its neighbours held when it asked them,
+// or until nothing has come for HERD_JOIN_TIMEOUT, or for half a minute (H7). So a
+// restart does not answer "?" for clients that the herd knows.
+func (e *Edge) join(ctx context.Context) {
+	start := time.Now()
+	heads := e.askHeads(ctx)
+	if len(heads) == 0 {
+		e.log.Info("joined", "neighbours", 0)
+		return
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	moved, last := start, uint64(0)
+	for {
+		missing, through := 0, uint64(0)
+		for n, j := range heads {
+			epoch, held := n.link.Held()
+			if epoch != j.Epoch {
+				held = 0
+			}
+			through += held
+			if held < j.Head {
+				missing++
+			}
+		}
+		now := time.Now()
+		if through != last {
+			moved, last = now, through
+		}
+		switch {
+		case missing == 0:
+			e.log.Info("joined", "neighbours", len(heads), "took", now.Sub(start))
+			return
+		case now.Sub(moved) >= e.cfg.JoinTimeout, now.Sub(start) >= joinLimit:
+			e.log.Warn("joined without all that the neighbours hold", "neighbours", len(heads), "missing", missing, "took", now.Sub(start))
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// askHeads asks all neighbours at once. Those that are themselves still joining
+// count only if there is no other (H7).
+func (e *Edge) askHeads(ctx context.Context) map[*neighbour]broker.Join {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	answers := make([]*broker.Join, len(e.neighbours))
+	var asking errgroup.Group
+	for i, n := range e.neighbours {
+		asking.Go(func() error {
+			j, err := n.path.AskJoin(ctx, e.config)
+			if err == nil {
+				n.compareConfig(e.config, j.Config)
+				answers[i] = &j
+			} else if !errors.Is(err, broker.ErrNobody) {
+				e.log.Info("no answer to join", "neighbour", n.name, "error", err)
+			}
+			return nil
+		})
+	}
+	_ = asking.Wait()
+	settled, joining := map[*neighbour]broker.Join{}, map[*neighbour]broker.Join{}
+	for i, j := range answers {
+		switch {
+		case j == nil:
+		case j.Joining:
+			joining[e.neighbours[i]] = *j
+		default:
+			settled[e.neighbours[i]] = *j
+		}
+	}
+	if len(settled) == 0 {
+		return joining
+	}
+	return settled
+}
+
+// answerJoin answers a neighbour that starts (H7).
+func (e *Edge) answerJoin(n *neighbour, config string) broker.Join {
+	n.compareConfig(e.config, config)
+	return broker.Join{Epoch: e.epoch, Head: e.table.Head(), Joining: !e.isReady(), Config: e.config}
+}
+
+// compareConfig notes whether a neighbour is configured otherwise, which is
+// normal while a change rolls through the herd (H7).
+func (n *neighbour) compareConfig(ours, theirs string) {
+	if differs := ours != theirs; n.differs.Swap(differs) != differs {
+		if differs {
+			n.log.Warn("neighbour has another topology or retention", slog.String("ours", ours), slog.String("theirs", theirs))
+		} else {
+			n.log.Info("neighbour has our topology and retention again")
+		}
+	}
+}
