@@ -17,6 +17,9 @@ const (
 	// maxQuestions bounds the WHATSATs that wait for places at once; further
 	// ones wait in the connection.
 	maxQuestions = 64
+
+	refused     = "refused" // what a refusal is called; its data say the rest
+	refusedCode = "400"
 )
 
 // ServiceConfig is that of an edge's endpoints.
@@ -90,13 +93,18 @@ func (s *Service) add(nc *nats.Conn) error {
 		handle micro.HandlerFunc
 	}{
 		{"iamat", s.handler(func(r micro.Request, received time.Time) {
-			s.answer(r, received, s.cfg.IAMAT)
+			if answer, ok := s.cfg.IAMAT(r.Data(), received); ok {
+				s.check(r, r.Respond(answer))
+			} else {
+				s.check(r, r.Error(refusedCode, refused, answer))
+			}
 		})},
 		{"whatsat", s.handler(func(r micro.Request, received time.Time) {
 			s.questions <- struct{}{}
 			s.running.Go(func() {
 				defer func() { <-s.questions }()
-				s.answer(r, received, s.cfg.WHATSAT)
+				answer, ok := s.cfg.WHATSAT(r.Data(), received)
+				s.check(r, s.respondLate(r.Reply(), answer, ok))
 			})
 		})},
 		{"status", s.handler(func(r micro.Request, _ time.Time) {
@@ -128,13 +136,18 @@ func (s *Service) handler(f func(micro.Request, time.Time)) micro.HandlerFunc {
 	}
 }
 
-func (s *Service) answer(r micro.Request, received time.Time, f func([]byte, time.Time) ([]byte, bool)) {
-	answer, ok := f(r.Data(), received)
-	if ok {
-		s.check(r, r.Respond(answer))
-	} else {
-		s.check(r, r.Error("400", "refused", answer))
+// respondLate is what micro.Request does, which is only for use within its
+// handler.
+func (s *Service) respondLate(reply string, answer []byte, ok bool) error {
+	nc := s.c.live.Load()
+	if nc == nil {
+		return ErrNotConnected
 	}
+	m := &nats.Msg{Subject: reply, Data: answer}
+	if !ok {
+		m.Header = nats.Header{micro.ErrorHeader: {refused}, micro.ErrorCodeHeader: {refusedCode}}
+	}
+	return nc.PublishMsg(m)
 }
 
 // check logs an answer that could not be sent. One who did not want any, or a
