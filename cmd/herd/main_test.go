@@ -1,0 +1,92 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// golden compares what people get to read with a file.
+func golden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("not as %s (go test -update writes it):\n%s", file, got)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	o := newTool(t)
+	o.want(exitOK, "help")
+	for _, c := range commands() {
+		o.stdout.Write([]byte("\n----\n"))
+		o.want(exitOK, "help", c.name)
+	}
+	golden(t, "testdata/usage.golden", []byte(o.stdout.String()))
+}
+
+func TestHelpGoesToStandardOutput(t *testing.T) {
+	for _, args := range []string{"-h", "--help", "help", "iamat -h", "iamat --help", "help iamat", "-h iamat", "up x y --help", "whatsat a b -h"} {
+		o := newTool(t)
+		o.want(exitOK, strings.Fields(args)...)
+		if !strings.HasPrefix(o.stdout.String(), "Usage: herd ") || o.stderr.String() != "" {
+			t.Errorf("herd %s: %q on stdout, %q on stderr", args, o.stdout.String(), o.stderr.String())
+		}
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	for args, says := range map[string]string{
+		"":                               "a command is missing",
+		"--":                             "a command is missing",
+		"hello":                          `no command "hello"`,
+		"help hello":                     `no command "hello"`,
+		"-x":                             "-x",
+		"--x iamat a +1+1":               "-x",
+		"iamat":                          "want CLIENT LOCATION [TIME]",
+		"iamat a +1+1 1 1":               "too many arguments",
+		"iamat a +1+1 --json":            "-json",
+		"iamat a +1+1 --addr":            "-addr",
+		"iamat a +1+1 --addr nowhere":    "--addr",
+		"iamat a +1+1 --timeout soon":    "soon",
+		"whatsat a 1":                    "want CLIENT RADIUS MAX",
+		"version 1":                      "too many arguments",
+		"health --http x --nats x":       "not both",
+		"watch --edge A-B":               "--edge",
+		"watch --prefix a.b":             "--prefix",
+		"status --prefix=":               "--prefix",
+		"up --base-port -1":              "-1",
+		"up --base-port 65533":           "65537",
+		"up --base-port 70000":           "--base-port",
+		"up here":                        "too many arguments",
+		"iamat a +1+1 --tls-ca somefile": "-tls-ca",
+	} {
+		o := newTool(t)
+		o.want(exitUsage, strings.Fields(args)...)
+		if got := o.stderr.String(); !strings.Contains(got, says) || !strings.Contains(got, "\nUsage: herd ") {
+			t.Errorf("herd %s says %q, want %q and the usage", args, got, says)
+		}
+		if o.stdout.String() != "" {
+			t.Errorf("herd %s: %q on stdout", args, o.stdout.String())
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	o := newTool(t)
+	o.want(exitOK, "version")
+	if words := strings.Fields(o.stdout.String()); len(words) != 3 || words[0] != "herd" {
+		t.Errorf("%q, want herd, version and commit", o.stdout.String())
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"herd/broker/topology"
+	"herd/edge"
+)
+
+// variableOf says which variable of an edge each flag of up sets.
+var variableOf = map[string]string{
+	"http": "HERD_HTTP", "nats": "HERD_EMBEDDED_NATS_LISTEN", "data": "HERD_DATA", "topology": "HERD_TOPOLOGY",
+}
+
+// configure returns the configuration of each edge, in alphabetical order, from the
+// environment and the flags; data is the folder if they name none. Its error names
+// every wrong variable at once.
+func (u *up) configure(environ []string, data string) (herd []edge.Config, warnings []string, err error) {
+	vars := make(map[string]string)
+	for _, pair := range environ {
+		if name, value, ok := strings.Cut(pair, "="); ok && strings.HasPrefix(name, "HERD_") {
+			vars[name] = value
+		}
+	}
+	if _, ok := vars["HERD_EMBEDDED_NATS_LISTEN"]; !ok {
+		vars["HERD_EMBEDDED_NATS_LISTEN"] = u.fs.Lookup("nats").DefValue
+	}
+	got := given(u.fs)
+	for name, variable := range variableOf {
+		if got[name] {
+			vars[variable] = u.fs.Lookup(name).Value.String()
+		}
+	}
+	if vars["HERD_DATA"] == "" {
+		vars["HERD_DATA"] = data
+	}
+	vars["HERD_EMBEDDED_NATS"] = "true"
+
+	names, err := edgesOf(vars["HERD_TOPOLOGY"])
+	if err != nil {
+		names = []string{"unknown"} // FromEnvironment says what is wrong, with all the rest
+	}
+	if last := u.basePort + uint(len(names)) - 1; u.basePort > 0 && (u.basePort > 65535 || last > 65535) {
+		return nil, nil, usageError(fmt.Sprintf("--base-port: %d edges need ports up to %d, and 65535 is the last", len(names), last))
+	}
+	for i, name := range names {
+		port := u.basePort
+		if port > 0 {
+			port += uint(i)
+		}
+		vars["HERD_EDGE"] = name
+		vars["HERD_LISTEN"] = net.JoinHostPort(u.host, strconv.FormatUint(uint64(port), 10))
+		cfg, warned, err := edge.FromEnvironment(pairs(vars))
+		if err != nil {
+			err = u.inFlags(err, got)
+			for _, w := range warned {
+				err = fmt.Errorf("%w\nwarning: %s", err, w)
+			}
+			return nil, nil, configError{err}
+		}
+		herd, warnings = append(herd, cfg), warned
+	}
+	if err := shareFiles(herd, vars["HERD_MAX_CONNS"] != ""); err != nil {
+		return nil, nil, configError{err}
+	}
+	if file := vars["HERD_TRANSCRIPT"]; file != "" && file != "-" && len(herd) > 1 {
+		return nil, nil, configError{fmt.Errorf("HERD_TRANSCRIPT: %q cannot be the file of %d edges; leave it out, and each has its own in --data", file, len(herd))}
+	}
+	return herd, warnings, nil
+}
+
+// edgesOf returns the names in a topology, sorted; of the default one if there is none.
+func edgesOf(text string) ([]string, error) {
+	if text == "" {
+		text = topology.Default
+	}
+	g, err := topology.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return g.Edges(), nil
+}
+
+func pairs(vars map[string]string) []string {
+	var environ []string
+	for name, value := range vars {
+		environ = append(environ, name+"="+value)
+	}
+	return environ
+}
+
+// inFlags names the flag in place of the variable where it was the flag that was
+// wrong.
+func (u *up) inFlags(err error, got map[string]bool) error {
+	flags := map[string]string{"HERD_LISTEN": "host"} // whatever its value, it comes from there
+	for name, variable := range variableOf {
+		if got[name] {
+			flags[variable] = name
+		}
+	}
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		for variable, name := range flags {
+			if rest, ok := strings.CutPrefix(line, variable+": "); ok {
+				lines[i] = "--" + name + ": " + rest
+			}
+		}
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// shareFiles divides the files that the process may open between the edges (C18):
+// FromEnvironment leaves all of them to each. chosen says that HERD_MAX_CONNS is set.
+func shareFiles(herd []edge.Config, chosen bool) error {
+	var limit syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
+		return nil // each edge's own limit is all that is known
+	}
+	const others = 256 // files that are no clients' connections
+	files := int(min(uint64(limit.Cur), math.MaxInt32))
+	share := max(1, (files-others)/len(herd))
+	for i := range herd {
+		if chosen && herd[i].MaxConns > share {
+			return fmt.Errorf("HERD_MAX_CONNS: %d for each of %d edges is more than the process's limit of %d files allows: %d",
+				herd[i].MaxConns, len(herd), files, share)
+		}
+		herd[i].MaxConns = min(herd[i].MaxConns, share)
+	}
+	return nil
+}
