@@ -36,12 +36,13 @@ type mailbox struct {
 }
 
 // maxLetters bounds what is kept for an Events function that does not return.
-// Complaints beyond it are dropped; the other kinds are few.
+// Complaints and failed attempts beyond it are dropped; the other kinds are few.
 const maxLetters = 1000
 
 func (m *mailbox) put(l letter) {
 	m.mu.Lock()
-	if l.kind != complaint && l.kind != attemptFailed || len(m.letters) < maxLetters {
+	dispensable := l.kind == complaint || l.kind == attemptFailed
+	if !dispensable || len(m.letters) < maxLetters {
 		m.letters = append(m.letters, l)
 	}
 	m.mu.Unlock()
@@ -111,7 +112,7 @@ func (t *talk) follow(ctx context.Context, nc *nats.Conn) {
 // confirmed every subscription. If it does not, another connection comes.
 func (t *talk) connected(ctx context.Context, nc *nats.Conn) {
 	if err := flush(ctx, nc, flushTimeout); err != nil {
-		if ctx.Err() == nil && nc.IsConnected() {
+		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) { // else it is lost already
 			t.c.log.Warn("broker does not confirm subscriptions", "server", redact(nc.ConnectedUrl()), "err", err)
 			_ = nc.ForceReconnect() // errs only when nc is closed, of which a letter tells
 		}
