@@ -109,18 +109,18 @@ func (u *up) take(herd []edge.Config, data string) (err error) {
 		SyncInterval: first.EmbeddedNATSSync.Interval, SyncAlways: first.EmbeddedNATSSync.Always, Log: u.log,
 	})
 	if err != nil {
-		return occupied(err, first.EmbeddedNATSListen, "--nats")
+		return occupied(err, first.EmbeddedNATSListen, "--nats", " and --data")
 	}
 	if first.HTTP != "" {
 		if u.adminLn, err = net.Listen("tcp", first.HTTP); err != nil {
-			return occupied(err, first.HTTP, "--http")
+			return occupied(err, first.HTTP, "--http", "")
 		}
 	}
 	for _, cfg := range herd {
 		cfg.HTTP = "" // theirs is one for all
 		e, err := edge.New(cfg, edge.Shared{Log: u.log, Embedded: u.server})
 		if err != nil {
-			return occupied(fmt.Errorf("edge %s: %w", cfg.Edge, err), cfg.Listen, "--base-port and --host")
+			return occupied(fmt.Errorf("edge %s: %w", cfg.Edge, err), cfg.Listen, "--base-port", " and --host")
 		}
 		u.edges = append(u.edges, e)
 		u.names = append(u.names, cfg.Edge)
@@ -128,12 +128,13 @@ func (u *up) take(herd []edge.Config, data string) (err error) {
 	return nil
 }
 
-// occupied says of an address that cannot be had which flag changes it.
-func occupied(err error, address, flag string) error {
+// occupied says of an address that cannot be had which flag changes it; where the
+// reason is another than that someone has it, which flags the reason may lie in.
+func occupied(err error, address, flag, also string) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%s is occupied; choose another with %s: %w", address, flag, err)
 	}
-	return fmt.Errorf("%s (see %s): %w", address, flag, err)
+	return fmt.Errorf("%w (see %s%s)", err, flag, also)
 }
 
 // giveBack gives back what take took, when no edge runs.

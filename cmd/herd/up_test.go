@@ -191,6 +191,11 @@ func TestUpOfOneEdgeKeepsItsData(t *testing.T) {
 		t.Errorf("%v, web %q, NATS %q, temporary %q", h.addr, h.web, h.nats, h.data)
 	}
 	at := ask(t, h.addr["Clark"], "IAMAT kiwi -33.9+151.2 1621464827")
+	another := newTool(t, "HERD_LOG_LEVEL=error")
+	another.want(exitFailed, append(slices.Clone(anyPorts), "--data", data)...)
+	if got := another.stderr.String(); !strings.Contains(got, data) || !strings.Contains(got, "--data") {
+		t.Errorf("another herd with the same folder says %s", got)
+	}
 	transcript := filepath.Join(data, "Clark.log")
 	awaitFile(t, transcript, strings.TrimSuffix(at, "\n"), func() {}) // C20
 	if err := os.Rename(transcript, transcript+".old"); err != nil {
