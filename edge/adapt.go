@@ -45,6 +45,10 @@ func (f finder) Find(ctx context.Context, q command.Query) []byte {
 	return f.Finder.Find(ctx, places.Query(q))
 }
 
+func (f finder) FindNow(q command.Query) ([]byte, bool) {
+	return f.Finder.FindNow(places.Query(q))
+}
+
 // path carries a link's messages over the broker.
 type path struct{ *broker.Neighbour }
 

@@ -27,6 +27,7 @@ type Finder struct {
 type source struct {
 	Provider
 	tally
+	instant    bool
 	complained atomic.Int64  // when its failures were logged last, Unix ns
 	failures   atomic.Uint64 // since then
 }
@@ -40,7 +41,8 @@ const complainEvery = 10 * time.Second
 func NewFinder(log *slog.Logger, providers ...Provider) *Finder {
 	f := &Finder{log: log}
 	for _, p := range providers {
-		f.sources = append(f.sources, &source{Provider: p})
+		_, instant := p.(Instant)
+		f.sources = append(f.sources, &source{Provider: p, instant: instant})
 	}
 	return f
 }
@@ -60,6 +62,17 @@ func (f *Finder) Find(ctx context.Context, q Query) []byte {
 	return text
 }
 
+// FindNow is Find for a finder whose first provider is Instant: the JSON of its answer,
+// without a wait, a goroutine or a timer. ok is false where that is not so, or where it
+// failed: then Find has the answer.
+func (f *Finder) FindNow(q Query) (text []byte, ok bool) {
+	if !(q.Radius > 0 && q.Max > 0) || len(f.sources) == 0 || !f.sources[0].instant {
+		return nil, false
+	}
+	text, err := f.call(context.Background(), f.sources[0], q)
+	return text, err == nil
+}
+
 // Close waits for the calls of providers that Find did not wait for. A Find after it
 // calls no provider and fails as one that is stopped.
 func (f *Finder) Close() {
@@ -72,7 +85,13 @@ func (f *Finder) Close() {
 // call asks one provider and returns the JSON of its answer.
 func (f *Finder) call(ctx context.Context, s *source, q Query) ([]byte, error) {
 	start := time.Now()
-	answer, err := f.await(ctx, s, q)
+	var answer nearby.Answer
+	var err error
+	if s.instant {
+		answer, err = s.Nearby(ctx, q)
+	} else {
+		answer, err = f.await(ctx, s, q)
+	}
 	if err == nil && answer.Status.Failed() {
 		err = &Error{answer.Status, answer.ErrorMessage} // for the next to do better
 	}

@@ -36,6 +36,14 @@ type Provider interface {
 	Nearby(ctx context.Context, q Query) (nearby.Answer, error)
 }
 
+// Instant is a Provider that has all its places in memory and answers in microseconds,
+// whatever is asked: it is called on the asker's own goroutine.
+type Instant interface {
+	Provider
+	// Instant does nothing; it marks the type.
+	Instant()
+}
+
 // Error is a provider's failure as clients see it (C16).
 type Error struct {
 	Status  nearby.Status // one that Failed

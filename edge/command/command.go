@@ -35,6 +35,9 @@ type Query struct {
 // at the latest (C15, C16).
 type Finder interface {
 	Find(ctx context.Context, q Query) []byte
+	// FindNow is Find where the answer takes microseconds and no waiting; ok is
+	// false where it would take longer.
+	FindNow(q Query) (answer []byte, ok bool)
 }
 
 // Config is what a Handler is made with; Observe may be nil.

@@ -43,6 +43,12 @@ func (c *client) say(lines string) []string {
 type found func(ctx context.Context, q Query) []byte
 
 func (f found) Find(ctx context.Context, q Query) []byte { return f(ctx, q) }
+func (f found) FindNow(Query) ([]byte, bool)             { return nil, false }
+
+// atOnce has its answers without waiting.
+type atOnce struct{ found }
+
+func (f atOnce) FindNow(q Query) ([]byte, bool) { return f.found(context.Background(), q), true }
 
 func open(t *testing.T, cfg Config) (*Handler, *client) {
 	if cfg.Table == nil {
@@ -141,6 +147,24 @@ func TestCommandsTakeEffectInTheOrderReceived(t *testing.T) {
 		t.Errorf("C16 then asked %+v", q)
 	}
 }
+
+func TestPlacesThatTakeNoWaitingAreAnsweredAtOnce(t *testing.T) {
+	_, c := open(t, Config{Finder: atOnce{func(context.Context, Query) []byte { return []byte("{}") }}})
+	c.out = nil
+	c.s.Take(received, []byte(kiwi+"\nWHATSAT kiwi.cs.ucla.edu 10 5\nx\n"), ready{c})
+	var got string
+	for _, f := range c.out {
+		got += string(f(t.Context()))
+	}
+	if want := kiwiAT + kiwiAT + "{}\n\n? x\n"; got != want {
+		t.Errorf("C14 got %q, want %q", got, want)
+	}
+}
+
+// ready is a client whose answers must not wait.
+type ready struct{ *client }
+
+func (r ready) Later(func(context.Context) []byte) { r.t.Error("an answer waits that need not") }
 
 func TestPlacesEndAtTheirTimeLimit(t *testing.T) {
 	h, c := open(t, Config{Finder: found(func(ctx context.Context, _ Query) []byte {

@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"context"
+	"runtime"
 	"time"
 
 	"herd/edge/position"
@@ -17,7 +18,7 @@ func (x *scratch) whatsat(h *Handler, q *wire.WHATSAT) int {
 }
 
 // answerWHATSAT answers with the held AT line and the places near it (C14). Where
-// places must be found, the answer waits, and the commands behind it do not.
+// finding places takes a while, the answer waits, and the commands behind it do not.
 func (x *scratch) answerWHATSAT(h *Handler, received time.Time, st *step, out Answers) Outcome {
 	op := &x.ops[st.op]
 	if op.Outcome != position.Held { // C13
@@ -29,12 +30,19 @@ func (x *scratch) answerWHATSAT(h *Handler, received time.Time, st *step, out An
 		out.Append(x.words)
 		return OK
 	}
-	line := bytes.Clone(op.Line)
 	q := Query{Radius: st.radius, Max: st.max}
-	if at, err := wire.ParseAT(line[:len(line)-1]); err == nil {
+	if at, err := wire.ParseAT(op.Line[:len(op.Line)-1]); err == nil {
 		// It was checked when it was stored.
 		q.Lat, q.Lon, _ = wire.ParseLocation(at.Location)
 	}
+	if json, ok := h.cfg.Finder.FindNow(q); ok {
+		x.words = append(append(append(x.words[:0], op.Line...), json...), "\n\n"...)
+		out.Append(x.words)
+		// A pipeline of questions is much work for one read: others' turn comes between.
+		runtime.Gosched()
+		return OK
+	}
+	line := bytes.Clone(op.Line)
 	out.Later(func(ctx context.Context) []byte {
 		ctx, cancel := context.WithTimeout(ctx, h.cfg.PlacesTimeout)
 		defer cancel()

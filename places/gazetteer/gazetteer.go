@@ -65,6 +65,9 @@ func index(all []nearby.Place) *Gazetteer {
 // Name returns gazetteer.
 func (g *Gazetteer) Name() string { return "gazetteer" }
 
+// Instant marks a provider that answers from memory in microseconds (places.Instant).
+func (g *Gazetteer) Instant() {}
+
 // hit is a place that is near.
 type hit struct {
 	km, chord float64
