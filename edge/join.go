@@ -40,10 +40,14 @@ func (e *Edge) awaitName(ctx context.Context) (named bool) {
 // restart does not answer "?" for clients that the herd knows.
 func (e *Edge) join(ctx context.Context) {
 	start := time.Now()
-	heads := e.askHeads(ctx)
+	heads, settled := e.askHeads(ctx)
 	if len(heads) == 0 {
 		e.log.Info("joined", "neighbours", 0)
 		return
+	}
+	if settled { // edges that all join at once wait for each other's lines
+		e.hold(true)
+		defer e.hold(false)
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -82,7 +86,7 @@ func (e *Edge) join(ctx context.Context) {
 
 // askHeads asks all neighbours at once. Those that are themselves still joining
 // count only if there is no other (H7).
-func (e *Edge) askHeads(ctx context.Context) map[*neighbour]broker.Join {
+func (e *Edge) askHeads(ctx context.Context) (heads map[*neighbour]broker.Join, settled bool) {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	answers := make([]*broker.Join, len(e.neighbours))
@@ -100,20 +104,26 @@ func (e *Edge) askHeads(ctx context.Context) map[*neighbour]broker.Join {
 		})
 	}
 	_ = asking.Wait()
-	settled, joining := map[*neighbour]broker.Join{}, map[*neighbour]broker.Join{}
+	heads, joining := map[*neighbour]broker.Join{}, map[*neighbour]broker.Join{}
 	for i, j := range answers {
 		switch {
 		case j == nil:
 		case j.Joining:
 			joining[e.neighbours[i]] = *j
 		default:
-			settled[e.neighbours[i]] = *j
+			heads[e.neighbours[i]] = *j
 		}
 	}
-	if len(settled) == 0 {
-		return joining
+	if len(heads) == 0 {
+		return joining, false
 	}
-	return settled
+	return heads, true
+}
+
+func (e *Edge) hold(on bool) {
+	for _, n := range e.neighbours {
+		n.link.Hold(on)
+	}
 }
 
 // answerJoin answers a neighbour that starts (H7).

@@ -99,6 +99,7 @@ type Link struct {
 	health   health
 	send     sender
 	receive  receiver
+	holding  bool
 	handing  bool
 	handedIt chan struct{} // closed when handing over is complete
 
@@ -249,6 +250,16 @@ func (l *Link) Reconnected() {
 	l.receive.ackNow, l.receive.rewind = true, true
 	l.send.back()
 	l.send.failed = false
+	l.mu.Unlock()
+	l.wake()
+}
+
+// Hold keeps the link's own lines back, heartbeats and acks excepted, while the edge
+// joins: what it has then, its neighbours have or are about to send, and it would go
+// back to them for nothing (H4, H7).
+func (l *Link) Hold(on bool) {
+	l.mu.Lock()
+	l.holding = on
 	l.mu.Unlock()
 	l.wake()
 }

@@ -468,6 +468,26 @@ func TestAGoodByeTakesTheLinkDownAtOnceAndIsNotUndoneByWhatIsLate(t *testing.T) 
 	})
 }
 
+func TestAHeldLinkAcksAndKeepsItsLinesBack(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.link.Hold(true)
+		r.ack(0, false)
+		r.hear(Message{Through: 1, Lines: r.line("a")})
+		r.tell("b")
+		pass(time.Second)
+		if m := r.sent(); len(m) != 0 {
+			t.Errorf("H7 sent %+v while it joins", m)
+		}
+		if a := r.acked(); len(a) != 1 || a[0].Through != 1 {
+			t.Errorf("H7 acked %+v while it joins", a)
+		}
+		r.link.Hold(false)
+		if m := r.sent(); len(m) != 1 || m[0].After != 0 || m[0].Through != 2 || strings.Contains(string(m[0].Lines), " a ") {
+			t.Errorf("H7 after the join sent %+v, want b", m)
+		}
+	})
+}
+
 func TestHandingOverWaitsForTheAckAndEndsWithAGoodBye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inHand := newHandOver(t)

@@ -62,7 +62,7 @@ func (l *Link) sendLines(now time.Time, reader *position.Reader) (next time.Time
 			l.mu.Unlock()
 			return next
 		}
-		room := len(s.flights) < l.cfg.Window
+		room := len(s.flights) < l.cfg.Window && (!l.holding || l.handing)
 		m, read := l.message(), s.read
 		handing := l.handing
 		l.mu.Unlock()
