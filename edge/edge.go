@@ -100,12 +100,12 @@ func New(cfg Config, shared Shared) (*Edge, error) {
 		return nil, err
 	}
 	if e.finder == nil {
-		builtIn, err := gazetteer.New()
+		f, err := NewFinder(e.log)
 		if err != nil {
 			e.Close()
-			return nil, fmt.Errorf("built-in places: %w", err)
+			return nil, err
 		}
-		e.finder = places.NewFinder(e.log, builtIn)
+		e.finder = f
 	}
 	e.handler = command.New(command.Config{
 		Edge: cfg.Edge, Table: e.table, Finder: finder{e.finder},
@@ -117,6 +117,15 @@ func New(cfg Config, shared Shared) (*Edge, error) {
 		Recorder: e.clientRecorder(), Log: e.log,
 	}, handler{e.handler})
 	return e, nil
+}
+
+// NewFinder makes what finds places: the built-in places. Several edges may share one.
+func NewFinder(log *slog.Logger) (*places.Finder, error) {
+	builtIn, err := gazetteer.New()
+	if err != nil {
+		return nil, fmt.Errorf("built-in places: %w", err)
+	}
+	return places.NewFinder(log, builtIn), nil
 }
 
 // take gets hold of what another process may have.
@@ -308,7 +317,6 @@ func (e *Edge) settle(stopping context.Context) error {
 
 // reconnected lets all links ask for, and send again, what may be lost (H6).
 func (e *Edge) reconnected() {
-	e.log.Info("broker there", "broker", e.brokerState())
 	if most := e.conn.MaxPayload(); most > 0 && most < wire.MaxAT+broker.HeaderRoom {
 		e.log.Error("the broker's max_payload is too small for a line", "max_payload", most)
 	}

@@ -17,6 +17,7 @@ import (
 	"herd/broker"
 	"herd/edge"
 	"herd/edge/admin"
+	"herd/places"
 )
 
 var upCommand = command{
@@ -53,6 +54,7 @@ type up struct {
 	server  *broker.Embedded
 	edges   []*edge.Edge
 	names   []string
+	finder  *places.Finder
 	adminLn net.Listener // nil: none
 }
 
@@ -68,7 +70,7 @@ func (u *up) run(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
-	u.log, u.pprof = newLog(p.stderr, &herd[0]), herd[0].Pprof
+	u.log, u.pprof = edge.NewLog(p.stderr, &herd[0]), herd[0].Pprof
 	for _, w := range warnings {
 		u.log.Warn("configuration", "warning", w)
 	}
@@ -116,9 +118,12 @@ func (u *up) take(herd []edge.Config, data string) (err error) {
 			return occupied(err, first.HTTP, "--http", "")
 		}
 	}
+	if u.finder, err = edge.NewFinder(u.log); err != nil {
+		return err
+	}
 	for _, cfg := range herd {
 		cfg.HTTP = "" // theirs is one for all
-		e, err := edge.New(cfg, edge.Shared{Log: u.log, Embedded: u.server})
+		e, err := edge.New(cfg, edge.Shared{Log: u.log, Embedded: u.server, Finder: u.finder})
 		if err != nil {
 			return occupied(fmt.Errorf("edge %s: %w", cfg.Edge, err), cfg.Listen, "--base-port", " and --host")
 		}
@@ -144,6 +149,9 @@ func (u *up) giveBack() {
 	}
 	if u.adminLn != nil {
 		_ = u.adminLn.Close()
+	}
+	if u.finder != nil {
+		u.finder.Close()
 	}
 	if u.server != nil {
 		u.server.Shutdown()

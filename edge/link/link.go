@@ -81,9 +81,13 @@ type Config struct {
 	Changed func(up bool)
 }
 
+// goodBye is why a link goes down when the neighbour stops in order.
+const goodBye = "good-bye"
+
 const (
 	missed      = 3                     // silent heartbeats that make a link down, and a stall (H6, H8)
 	ackDelay    = 10 * time.Millisecond // an ack may wait this long for more to acknowledge
+	quiet       = 5 * ackDelay          // a message after such a silence is acknowledged at once
 	clockLimit  = 5 * time.Second       // a clock further off than this is logged (H8)
 	futureLimit = time.Hour             // a receipt further ahead than this is refused (H9)
 )
@@ -232,7 +236,11 @@ func (l *Link) down() {
 // wentDown tells the world; l.mu is not held.
 func (l *Link) wentDown(now time.Time, reason string, attrs ...slog.Attr) {
 	l.count.downs.Add(1)
-	l.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "link down", append(attrs, slog.String("reason", reason))...)
+	level := slog.LevelWarn
+	if reason == goodBye {
+		level = slog.LevelInfo
+	}
+	l.cfg.Log.LogAttrs(context.Background(), level, "link down", append(attrs, slog.String("reason", reason))...)
 	if l.cfg.Recorder != nil {
 		l.cfg.Recorder.LinkDown(now, l.cfg.Neighbour, reason)
 	}

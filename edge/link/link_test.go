@@ -374,6 +374,10 @@ func TestWhatFollowsIsMergedAndWhatDoesNotIsRefused(t *testing.T) {
 
 func TestOneAckStandsForSeveralMessagesAndNoneWaitsLong(t *testing.T) {
 	inBubble(t, nil, func(r *rig) { // window 4: half is 2
+		r.hear(Message{After: 0, Through: 0})
+		if a := r.acked(); len(a) != 1 {
+			t.Errorf("H5 after a silence: %+v", a)
+		}
 		r.hear(Message{After: 0, Through: 1})
 		if a := r.acked(); len(a) != 0 {
 			t.Errorf("H5 acked at once: %+v", a)

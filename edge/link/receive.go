@@ -21,6 +21,7 @@ type receiver struct {
 	rewind   bool      // … that asks for what is missing
 	unacked  int       // messages since the last ack
 	ackBy    time.Time // when the ack for them must go
+	last     time.Time // when the last message came
 	lastBad  time.Time // when a refusal was last logged
 	badCount uint64    // refusals since
 }
@@ -66,9 +67,10 @@ func (l *Link) Receive(m *Message) {
 		r.rewind, r.live = true, false
 	}
 	r.unacked++
-	// A heartbeat and a refusal are answered at once; of other messages half a
-	// window may share an ack (H5). So a window never stalls on it.
-	r.ackNow = r.ackNow || r.rewind || m.Interval > 0 || r.unacked >= (l.cfg.Window+1)/2
+	// A heartbeat, a refusal and a message after a silence are answered at once; of
+	// others half a window may share an ack (H5). So a window never stalls on it.
+	r.ackNow = r.ackNow || r.rewind || m.Interval > 0 || now.Sub(r.last) >= quiet || r.unacked >= (l.cfg.Window+1)/2
+	r.last = now
 	if r.ackBy.IsZero() {
 		r.ackBy = now.Add(ackDelay)
 	}
@@ -90,7 +92,7 @@ func (l *Link) receiveBye(now time.Time, m *Message) {
 	}
 	l.mu.Unlock()
 	if down {
-		l.wentDown(now, "good-bye")
+		l.wentDown(now, goodBye)
 	}
 }
 

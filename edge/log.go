@@ -1,16 +1,14 @@
-package main
+package edge
 
 import (
 	"io"
 	"log/slog"
 	"os"
-
-	"herd/edge"
 )
 
-// newLog makes the process log of HERD_LOG_LEVEL and HERD_LOG_FORMAT: text on a
-// terminal, else JSON, unless one is chosen.
-func newLog(w io.Writer, cfg *edge.Config) *slog.Logger {
+// NewLog makes the process log of HERD_LOG_LEVEL and HERD_LOG_FORMAT on w: text
+// where a person looks on at a terminal, else JSON, unless one is chosen.
+func NewLog(w io.Writer, cfg *Config) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	if cfg.LogFormat == "text" || cfg.LogFormat == "" && isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, options))
