@@ -346,12 +346,13 @@ func (c *conn) lastLine(at time.Time) {
 	}
 }
 
-// write sends p; false means that the connection is lost.
+// write sends p; false means that the connection is lost. It is recorded before,
+// because the client's next command may be recorded by another goroutine.
 func (c *conn) write(p []byte) bool {
-	n, err := c.nc.Write(p)
-	if c.s.cfg.Recorder != nil && n > 0 {
-		c.s.cfg.Recorder.Out(time.Now(), c.remote, p[:n])
+	if c.s.cfg.Recorder != nil {
+		c.s.cfg.Recorder.Out(time.Now(), c.remote, p)
 	}
+	_, err := c.nc.Write(p)
 	switch {
 	case err == nil:
 		return true

@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// evictAfter is how long a connection may be without a command before it has to
+// give way to a newcomer (C18).
+const evictAfter = time.Minute
+
 // open is a heap of the connections that count against MaxConns. Its order goes
 // by key, which is when a connection was last *known* to have had a command. The
 // real time is later or the same, so that the least key bounds all from below:
@@ -61,7 +65,7 @@ func (s *Server) admit(nc net.Conn) (c, victim *conn, room bool) {
 	defer s.mu.Unlock()
 	now := s.clock(time.Now())
 	if s.cfg.MaxConns > 0 && len(s.open) >= s.cfg.MaxConns {
-		if victim = s.open.longestIdle(now, s.evictAt); victim == nil {
+		if victim = s.open.longestIdle(now, evictAfter); victim == nil {
 			s.refused.Add(1)
 			return nil, nil, false
 		}

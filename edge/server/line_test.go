@@ -98,16 +98,16 @@ func (c *tape) SetWriteDeadline(time.Time) error { return nil }
 func plain(most int, input string) string {
 	var out strings.Builder
 	for input != "" {
-		line, rest, lf := strings.Cut(input, "\n")
+		whole, rest, lf := strings.Cut(input, "\n")
 		input = rest
-		if lf {
-			line = strings.TrimSuffix(line, "\r")
-		}
-		switch {
-		case len(line) > most:
-			out.WriteString("~ " + line[:64] + " " + line[len(line)-16:] + "\n")
-		default:
-			out.WriteString("= " + strings.TrimSuffix(line, "\r") + "\n") // as the test's session does
+		line := strings.TrimSuffix(whole, "\r")
+		if kept := whole; len(line) > most || !lf && len(kept) > most {
+			if lf {
+				kept = line
+			}
+			out.WriteString("~ " + kept[:64] + " " + kept[len(kept)-16:] + "\n")
+		} else {
+			out.WriteString("= " + line + "\n") // the test's session takes a CR off in any case
 		}
 	}
 	return out.String()

@@ -48,7 +48,7 @@ type Recorder interface {
 	Opened(at time.Time, remote string)
 	Closed(at time.Time, remote, reason string)
 	In(at time.Time, remote string, lines []byte)    // complete lines as received; of an overlong one its head
-	Out(at time.Time, remote string, answers []byte) // bytes as sent
+	Out(at time.Time, remote string, answers []byte) // bytes that are being sent
 }
 
 // Config is how a Server serves. A duration or MaxLine of 0 stands for its default.
@@ -72,7 +72,7 @@ type Server struct {
 	cfg     Config
 	handler Handler
 	log     *slog.Logger
-	start   time.Time // what the times of connections count from
+	start   time.Time // what the times of connections count from; a little early, so that none is 0
 
 	conns    sync.WaitGroup
 	stopping atomic.Bool
@@ -88,7 +88,6 @@ type Server struct {
 	buffers sync.Pool // of *buffer, with room for the longest line and more
 	small   sync.Pool // of *buffer, of smallSize
 	answers sync.Pool // of *Answers
-	evictAt time.Duration
 }
 
 // New returns a server that has h answer its connections.
@@ -98,7 +97,7 @@ func New(cfg Config, h Handler) *Server {
 	setDefault(&cfg.LineTimeout, time.Minute)
 	setDefault(&cfg.WriteTimeout, 10*time.Second)
 	setDefault(&cfg.DrainTimeout, time.Second)
-	s := &Server{cfg: cfg, handler: h, log: cfg.Log, start: time.Now(), evictAt: time.Minute}
+	s := &Server{cfg: cfg, handler: h, log: cfg.Log, start: time.Now().Add(-time.Second)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
