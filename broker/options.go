@@ -32,27 +32,6 @@ type Options struct {
 	Key      string `env:"NATS_KEY"`
 }
 
-// Secret is a text that no log, no error and no printed struct shows: there is
-// only a pointer to be found.
-type Secret struct{ text *string }
-
-// NewSecret keeps text as a secret.
-func NewSecret(text string) Secret { return Secret{&text} }
-
-// UnmarshalText sets the secret.
-func (s *Secret) UnmarshalText(text []byte) error {
-	*s = NewSecret(string(text))
-	return nil
-}
-
-// Reveal returns the text, "" if there is none.
-func (s Secret) Reveal() string {
-	if s.text == nil {
-		return ""
-	}
-	return *s.text
-}
-
 // Validate reports everything that is wrong with the options at once, each by
 // the name of its variable, joined by [errors.Join]. It reads the files that
 // the options name, but connects to nothing. No secret is in the errors.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -136,6 +137,11 @@ func (e *Edge) take() (err error) {
 	if e.cfg.HTTP != "" {
 		if e.adminLn, err = net.Listen("tcp", e.cfg.HTTP); err != nil {
 			return fmt.Errorf("admin port (HERD_HTTP): %w", err)
+		}
+	}
+	if e.cfg.Data != "" {
+		if err := os.MkdirAll(e.cfg.Data, 0o700); err != nil {
+			return fmt.Errorf("folder for state (HERD_DATA): %w", err)
 		}
 	}
 	if e.cfg.Transcript != "" {

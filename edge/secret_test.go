@@ -48,7 +48,7 @@ func TestASecretIsShownNowhere(t *testing.T) {
 			}
 		})
 	}
-	if got, want := fmt.Sprintf("%v|%#v", secret, secret), "[secret]|edge.Secret([secret])"; got != want {
+	if got, want := fmt.Sprintf("%v|%#v", secret, secret), "[secret]|Secret([secret])"; got != want {
 		t.Errorf("printed %s, want %s", got, want)
 	}
 	if got := fmt.Sprintf("%v|%+v", Secret{}, struct{ Key Secret }{}); got != "|{Key:}" {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -53,7 +52,7 @@ func serve(environ []string, stderr *os.File) int {
 		tellConfig(stderr, err, warnings)
 		return exitUsage
 	}
-	log := logger(stderr, cfg)
+	log := edge.NewLog(stderr, &cfg)
 	for _, w := range warnings {
 		log.Warn("configuration", "warning", w)
 	}
@@ -101,19 +100,4 @@ func tellConfig(w io.Writer, err error, warnings []string) {
 	for _, warning := range warnings {
 		fmt.Fprintf(w, "  warning: %s\n", warning)
 	}
-}
-
-// logger is the process log. Without a form of its own it is text where a
-// person may be looking, else JSON.
-func logger(stderr *os.File, cfg edge.Config) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
-	if cfg.LogFormat == "text" || cfg.LogFormat == "" && isTerminal(stderr) {
-		return slog.New(slog.NewTextHandler(stderr, options))
-	}
-	return slog.New(slog.NewJSONHandler(stderr, options))
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
