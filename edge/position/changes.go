@@ -38,7 +38,6 @@ func (c *changes) add(slot uint32, revision uint64, live func(slot uint32, revis
 		}
 		s.base, s.n = revision, 0
 		c.segments = append(c.segments, s)
-		last++
 		// Two segments cleaned for one filled: entries stay below about 1.7 a record.
 		for i := 0; i < 2 && len(c.segments)*segmentLen > count+count/4+2*segmentLen; i++ {
 			c.clean(live)
