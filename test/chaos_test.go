@@ -26,7 +26,7 @@ func TestAllAgreeAfterAnyTrouble(t *testing.T) {
 	paused, muted := map[*edge]bool{}, map[*edge]bool{}
 	brokerAway := false
 	events := map[string]int{}
-	for end := time.Now().Add(size(5*time.Second, 2*time.Minute)); time.Now().Before(end); {
+	for end := time.Now().Add(size(3*time.Second, time.Minute)); time.Now().Before(end); {
 		e := h.edges[h.names[dice.IntN(len(h.names))]]
 		var what string
 		switch dice.IntN(6) {

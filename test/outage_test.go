@@ -11,12 +11,14 @@ import (
 // others missed when it is back.
 func TestNoClientNoticesAnOutageOfTheBroker(t *testing.T) {
 	t.Run("nats-server killed", func(t *testing.T) {
+		timed(t)
 		h := newHerd(t, options{})
 		outage(t, h, size(2*time.Second, 10*time.Second), h.nats.kill, h.nats.start)
 	})
 	// Each edge's connection goes through a proxy that goes on accepting and says nothing:
 	// nobody is told that the broker is away.
 	t.Run("proxies silent", func(t *testing.T) {
+		timed(t)
 		h := newHerd(t, options{proxies: true})
 		silent := func(yes bool) func() {
 			return func() {
