@@ -15,13 +15,12 @@ import (
 // stranger plays the edge Jaquez towards a real Clark, by the text of PROTOCOL.md alone: it
 // shares no code with the product.
 type stranger struct {
-	t       *testing.T
-	clark   *edge
-	nc      *nats.Conn
-	epoch   string
-	in      *nats.Subscription // herd.at.Clark.Jaquez
-	acks    *nats.Subscription // herd.ack.Clark.Jaquez
-	through uint64             // what it holds of Clark's stream
+	t     *testing.T
+	clark *edge
+	nc    *nats.Conn
+	epoch string
+	in    *nats.Subscription // herd.at.Clark.Jaquez
+	acks  *nats.Subscription // herd.ack.Clark.Jaquez
 }
 
 func newStranger(t *testing.T, env map[string]string) *stranger {

@@ -248,12 +248,3 @@ func sameBytes(edges []*edge, ids []string) error {
 	}
 	return nil
 }
-
-// clients makes n client ids.
-func clients(prefix string, n int) []string {
-	ids := make([]string, n)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("%s%07d.example", prefix, i)
-	}
-	return ids
-}
