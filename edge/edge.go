@@ -377,7 +377,7 @@ func (e *Edge) forget(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for end := false; !end && ctx.Err() == nil; {
-			_, end = e.table.Forget(time.Now().UnixNano(), step)
+			_, end = e.table.Forget(time.Now().UnixNano(), step, nil)
 		}
 	}
 }
