@@ -14,21 +14,26 @@ func (x *scratch) iamat(h *Handler, now int64, m *wire.IAMAT) int {
 }
 
 // answerIAMAT answers with the AT line, stored or not (C9, C11), unless there is
-// no room for one more client (C18).
-func (x *scratch) answerIAMAT(st *step, out Answers) Outcome {
+// no room for one more client (C18). With a journal to wait for, it waits (D3): also where
+// it is old or repeated, since it promises that what is held is kept.
+func (x *scratch) answerIAMAT(h *Handler, st *step, out Answers) Outcome {
 	op := &x.ops[st.op]
+	if h.cfg.Journal != nil && !op.Kept && op.Revision != 0 {
+		x.held.add(op, st.line)
+		return Pending
+	}
 	switch op.Outcome {
 	case position.Full:
 		x.refuse(st.line, out)
 		return Full
 	case position.Stored:
-		out.Append(op.Line)
+		x.held.append(op.Line, out)
 		return OK
 	case position.Expired:
-		out.Append(op.Line)
+		x.held.append(op.Line, out)
 		return Expired
 	default:
-		out.Append(op.Line)
+		x.held.append(op.Line, out)
 		return Older
 	}
 }

@@ -7,13 +7,6 @@ import (
 	"herd/edge/position"
 )
 
-// A Wait is an answer that must not leave before the journal holds its line or a newer
-// one of the client (D3).
-type Wait struct {
-	Slot     uint32
-	Revision uint64
-}
-
 // awaits are those who wait for a slot's line to be kept.
 type awaits struct {
 	mu sync.Mutex
@@ -31,9 +24,9 @@ type waiter struct {
 	done chan struct{}
 }
 
-// Await returns when the journal holds what each of waits stands for, or a newer line
-// of that client; or the context's error, when it ends before.
-func (j *Journal) Await(ctx context.Context, waits []Wait) error {
+// Await returns when the journal holds each of these lines, or a newer one of its
+// client (D3); or the context's error, when it ends before.
+func (j *Journal) Await(ctx context.Context, waits []position.Ref) error {
 	w := &waiter{left: len(waits), done: make(chan struct{})}
 	j.awaits.enter(waits, w)
 	// What was kept before it was entered nobody will tell.
@@ -53,7 +46,7 @@ func (j *Journal) Await(ctx context.Context, waits []Wait) error {
 	}
 }
 
-func (a *awaits) enter(waits []Wait, w *waiter) {
+func (a *awaits) enter(waits []position.Ref, w *waiter) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.of == nil {
@@ -88,7 +81,7 @@ func (a *awaits) merged(ops []position.Op) {
 }
 
 // release lets one wait go, if it still waits.
-func (a *awaits) release(x Wait, w *waiter) {
+func (a *awaits) release(x position.Ref, w *waiter) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.remove(x.Slot, func(y await) bool { return y.of == w && y.revision == x.Revision })

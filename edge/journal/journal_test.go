@@ -270,7 +270,7 @@ func TestAClientThatBecomesThisEdgesIsKept(t *testing.T) {
 		if op.Outcome != position.Older || op.Kept {
 			t.Fatalf("%+v", op)
 		}
-		if err := r.j.Await(t.Context(), []Wait{{op.Slot, op.Revision}}); err != nil {
+		if err := r.j.Await(t.Context(), []position.Ref{{Slot: op.Slot, Revision: op.Revision}}); err != nil {
 			t.Fatal(err)
 		}
 		if got := s.values()["c"]; got != line("c", 5) {
@@ -289,7 +289,7 @@ func TestAnAnswerWaitsUntilItsLineOrANewerOneIsKept(t *testing.T) {
 		s.do(func() { s.fails = true })
 		op := r.own("c", 1)
 		done := make(chan error, 1)
-		go func() { done <- r.j.Await(t.Context(), []Wait{{op.Slot, op.Revision}}) }()
+		go func() { done <- r.j.Await(t.Context(), []position.Ref{{Slot: op.Slot, Revision: op.Revision}}) }()
 		pass(10 * time.Second)
 		select {
 		case err := <-done:
@@ -313,7 +313,7 @@ func TestAnAnswerWaitsUntilItsLineOrANewerOneIsKept(t *testing.T) {
 		op = r.own("d", 1)
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		if err := r.j.Await(ctx, []Wait{{op.Slot, op.Revision}}); !errors.Is(err, context.DeadlineExceeded) {
+		if err := r.j.Await(ctx, []position.Ref{{Slot: op.Slot, Revision: op.Revision}}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("D3 %v, want the time limit", err)
 		}
 		if len(r.j.awaits.of) != 0 {
@@ -330,7 +330,7 @@ func TestManyWritesShareRoundTrips(t *testing.T) {
 		for i := range 500 {
 			op := r.own(fmt.Sprint("c", i), 1)
 			all.Go(func() {
-				if err := r.j.Await(t.Context(), []Wait{{op.Slot, op.Revision}}); err != nil {
+				if err := r.j.Await(t.Context(), []position.Ref{{Slot: op.Slot, Revision: op.Revision}}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -430,7 +430,7 @@ func TestNothingNewerIsEverOverwritten(t *testing.T) {
 		op := r.own("c", 5)
 		pass(50 * time.Millisecond)
 		s.do(func() { s.forgets = false })
-		if err := r.j.Await(t.Context(), []Wait{{op.Slot, op.Revision}}); err != nil {
+		if err := r.j.Await(t.Context(), []position.Ref{{Slot: op.Slot, Revision: op.Revision}}); err != nil {
 			t.Error(err)
 		}
 		if got := s.values()["c"]; got != line("c", 5) {

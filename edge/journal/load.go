@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"herd/edge/position"
-	"herd/edge/wire"
 )
 
 // load merges the whole store into the table (D2) and puts the cursor back to 0:
@@ -19,26 +18,9 @@ func (j *Journal) load(ctx context.Context) error {
 	j.cfg.Table.Unkeep()
 	const batch = 512
 	var entries, refused int
-	var lines []byte
-	var ends []int
-	var sequences []uint64
+	var room []byte // the lines of a batch; whole before it goes on
+	j.ops = j.ops[:0]
 	merge := func() {
-		j.ops = j.ops[:0]
-		from := 0
-		for i, end := range ends {
-			at, err := wire.ParseAT(lines[from : end-1])
-			if err != nil {
-				refused++
-			} else {
-				if len(j.ops) < cap(j.ops) {
-					j.ops = j.ops[:len(j.ops)+1]
-				} else {
-					j.ops = append(j.ops, position.Op{})
-				}
-				j.cfg.Table.PutKeptLine(&j.ops[len(j.ops)-1], lines[from:end], &at, sequences[i])
-			}
-			from = end
-		}
 		j.cfg.Table.Apply(time.Now().UnixNano(), position.Source{}, j.ops)
 		for i := range j.ops {
 			if j.ops[i].Outcome == position.Expired { // S4 clears the journal too
@@ -46,18 +28,19 @@ func (j *Journal) load(ctx context.Context) error {
 			}
 		}
 		j.awaits.merged(j.ops)
-		lines, ends, sequences = lines[:0], ends[:0], sequences[:0]
+		room, j.ops = room[:0], j.ops[:0]
 	}
 	state, err := j.cfg.Store.Load(ctx, func(e Entry) {
-		at, err := wire.ParseAT(e.Value)
-		if err != nil || !belongs(e.Key, at.Client) {
+		start := len(room)
+		room = append(append(room, e.Value...), '\n') // where it moves, the lines before stay as they were
+		op := j.op()
+		client, err := j.cfg.Table.PutKeptLine(op, room[start:], e.Sequence)
+		if err != nil || !belongs(e.Key, client) {
 			refused++
+			room, j.ops = room[:start], j.ops[:len(j.ops)-1]
 			return
 		}
-		entries++
-		lines = append(append(lines, e.Value...), '\n')
-		ends, sequences = append(ends, len(lines)), append(sequences, e.Sequence)
-		if len(ends) == batch {
+		if entries++; len(j.ops) == batch {
 			merge()
 		}
 	})
@@ -96,15 +79,23 @@ func (j *Journal) mend(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		line := append(bytes.Clone(held.Value), '\n')
-		at, err := wire.ParseAT(held.Value)
-		if err != nil || !bytes.Equal(at.Client, it.Client()) {
+		j.ops = j.ops[:0]
+		client, err := j.cfg.Table.PutKeptLine(j.op(), append(bytes.Clone(held.Value), '\n'), held.Sequence)
+		if err != nil || !bytes.Equal(client, it.Client()) {
 			continue // it is overwritten
 		}
-		var op [1]position.Op
-		j.cfg.Table.PutKeptLine(&op[0], line, &at, held.Sequence)
-		j.cfg.Table.Apply(time.Now().UnixNano(), position.Source{}, op[:])
-		j.awaits.merged(op[:])
+		j.cfg.Table.Apply(time.Now().UnixNano(), position.Source{}, j.ops)
+		j.awaits.merged(j.ops)
 	}
 	return nil
+}
+
+// op makes room for one more operation.
+func (j *Journal) op() *position.Op {
+	if len(j.ops) < cap(j.ops) {
+		j.ops = j.ops[:len(j.ops)+1]
+	} else {
+		j.ops = append(j.ops, position.Op{})
+	}
+	return &j.ops[len(j.ops)-1]
 }

@@ -10,6 +10,12 @@ type Item struct {
 	Line     []byte // with its LF; in the buffer that ReadOwn was given
 }
 
+// A Ref is a line as it was held after a step: where, and by which revision.
+type Ref struct {
+	Slot     uint32
+	Revision uint64
+}
+
 // Client is the id in the item's line.
 func (i *Item) Client() []byte {
 	at := clientAt(i.Line)

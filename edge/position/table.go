@@ -194,12 +194,17 @@ func (t *Table) PutOwnLine(op *Op, line, client []byte, stamp, receipt int64) {
 	op.hash = maphash.Bytes(t.seed, client)
 }
 
-// PutKeptLine makes op a PutKept of line, from which at was parsed, and which the
-// journal holds at this sequence of its key. line must stay as it is until the batch has
-// been applied.
-func (t *Table) PutKeptLine(op *Op, line []byte, at *wire.AT, sequence uint64) {
-	t.PutLine(op, line, at)
+// PutKeptLine makes op a PutKept of line, which the journal holds at this sequence of
+// its key, and returns the client whose line it is; the error is that of wire.ParseAT.
+// line is a whole AT line with its LF and must stay as it is until the batch has been applied.
+func (t *Table) PutKeptLine(op *Op, line []byte, sequence uint64) (client []byte, err error) {
+	at, err := wire.ParseAT(line[:len(line)-1])
+	if err != nil {
+		return nil, err
+	}
+	t.PutLine(op, line, &at)
 	op.Kind, op.sequence = PutKept, sequence
+	return at.Client, nil
 }
 
 // GetLine makes op a Get of a client, whose id must stay as it is until the
