@@ -1,88 +1,97 @@
 package transcript
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"time"
 )
 
 const (
-	kept      = 3           // rotated files
-	tryAfter  = time.Second // how long a disk that failed is left alone
-	fileRight = 0o600       // it says where people are
+	kept   = 3     // files that were rotated away
+	rights = 0o600 // it says where people are
 )
 
-// A file is what is appended to, and rotated by size. It is one goroutine's.
+// file is where the transcript is written: a file that is rotated, or standard
+// error. One goroutine uses it.
 type file struct {
 	path string
-	max  int64
+	max  int64 // 0: never rotated
 
-	f      *os.File // nil: closed, by us or by a failure
-	size   int64
-	torn   bool // the last write ended within a line
-	failed time.Time
+	f    *os.File // nil: the last try to open it failed
+	size int64
+	torn bool // the last write left half a line
 }
 
+func (f *file) standardError() bool { return f.path == "-" }
+
+// open opens the path; f is closed.
 func (f *file) open() error {
-	if f.path == "-" {
+	if f.standardError() {
 		f.f = os.Stderr
 		return nil
 	}
-	o, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, fileRight)
+	opened, err := os.OpenFile(f.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, rights)
 	if err != nil {
+		return err // names the path
+	}
+	info, err := opened.Stat()
+	if err != nil {
+		_ = opened.Close()
 		return err
 	}
-	info, err := o.Stat()
-	if err != nil {
-		_ = o.Close()
-		return err
+	f.f, f.size = opened, info.Size()
+	if !info.Mode().IsRegular() {
+		f.max = 0
 	}
-	f.f, f.size = o, info.Size()
 	return nil
 }
 
 func (f *file) close() {
-	if f.f != nil && f.f != os.Stderr {
+	if f.f != nil && !f.standardError() {
 		_ = f.f.Close()
 	}
 	f.f = nil
 }
 
-// write appends whole lines; false means that they are lost.
-func (f *file) write(text []byte) bool {
-	if f.f != nil && f.f != os.Stderr && f.size > 0 && f.size+int64(len(text)) > f.max {
-		f.rotate()
-	}
+// write appends whole lines, rotating first if they would make the file too large. n is
+// how many bytes of them it took.
+func (f *file) write(lines []byte) (n int, err error) {
 	if f.f == nil {
-		if time.Since(f.failed) < tryAfter {
-			return false
-		}
 		if err := f.open(); err != nil {
-			f.failed = time.Now()
-			return false
+			return 0, err
+		}
+	}
+	if f.max > 0 && f.size > 0 && f.size+int64(len(lines)) > f.max {
+		if err := f.rotate(); err != nil {
+			return 0, err
 		}
 	}
 	if f.torn {
-		text = append([]byte{'\n'}, text...)
+		if _, err := f.f.Write([]byte{'\n'}); err != nil {
+			return 0, err
+		}
+		f.torn = false
 	}
-	n, err := f.f.Write(text)
+	n, err = f.f.Write(lines)
 	f.size += int64(n)
-	f.torn = n < len(text) && (n > 0 || f.torn)
-	if err != nil && f.f != os.Stderr {
-		// It may be the disk, or the file: a new one is tried after a while.
-		f.close()
-		f.failed = time.Now()
-	}
-	return err == nil
+	f.torn = n > 0 && lines[n-1] != '\n'
+	return n, err
 }
 
-// rotate moves the file and its elders one on; the eldest goes.
-func (f *file) rotate() {
+// rotate moves the file to path.1, path.1 to path.2 and so on, and begins a new one.
+// Where that fails nothing more is written: a disk that fills up harms others.
+func (f *file) rotate() error {
+	name := func(n int) string { return fmt.Sprintf("%s.%d", f.path, n) }
+	for n := kept - 1; n >= 1; n-- {
+		if err := os.Rename(name(n), name(n+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := os.Rename(f.path, name(1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	f.close()
 	f.torn = false
-	for i := kept; i > 1; i-- {
-		_ = os.Rename(fmt.Sprintf("%s.%d", f.path, i-1), fmt.Sprintf("%s.%d", f.path, i))
-	}
-	// A file that cannot be moved goes on growing, which is better than to lose it.
-	_ = os.Rename(f.path, f.path+".1")
+	return f.open()
 }
