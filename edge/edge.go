@@ -15,6 +15,7 @@ import (
 	"herd/broker"
 	"herd/edge/admin"
 	"herd/edge/command"
+	"herd/edge/journal"
 	"herd/edge/link"
 	"herd/edge/position"
 	"herd/edge/server"
@@ -51,6 +52,7 @@ type Edge struct {
 	finder     *places.Finder
 	transcript *transcript.Log // nil: off
 	conn       *broker.Conn
+	journal    *journal.Journal // nil: off
 	neighbours []*neighbour
 
 	made      chan struct{} // closed when conn and neighbours are there
@@ -87,7 +89,7 @@ func New(cfg Config, shared Shared) (*Edge, error) {
 		log:       log.With("edge", cfg.Edge),
 		epoch:     newEpoch(now),
 		config:    configHash(&cfg),
-		table:     position.New(position.Config{Retain: cfg.Retain, MaxClients: cfg.MaxClients}),
+		table:     position.New(position.Config{Retain: cfg.Retain, MaxClients: cfg.MaxClients, Journal: cfg.Journal != journalOff}),
 		finder:    shared.Finder,
 		made:      make(chan struct{}),
 		connected: make(chan struct{}, 1),
@@ -111,6 +113,7 @@ func New(cfg Config, shared Shared) (*Edge, error) {
 	e.handler = command.New(command.Config{
 		Edge: cfg.Edge, Table: e.table, Finder: finder{e.finder},
 		PlacesTimeout: cfg.PlacesTimeout, Observe: e.times.command,
+		Journal: e.promises(), JournalTimeout: cfg.JournalTimeout,
 	})
 	e.server = server.New(server.Config{
 		MaxLine: cfg.MaxLine, MaxConns: cfg.MaxConns,
@@ -145,7 +148,7 @@ func (e *Edge) take() (err error) {
 		}
 	}
 	if e.cfg.Transcript != "" {
-		e.transcript, err = transcript.Open(transcript.Config{Path: e.cfg.Transcript, Max: int64(e.cfg.TranscriptMax), Edge: e.cfg.Edge})
+		e.transcript, err = transcript.Open(transcript.Config{Path: e.cfg.Transcript, Max: int64(e.cfg.TranscriptMax), Edge: e.cfg.Edge, Log: e.log})
 		if err != nil {
 			return fmt.Errorf("transcript (HERD_TRANSCRIPT): %w", err)
 		}
@@ -218,6 +221,9 @@ func (e *Edge) run(f *floors) error {
 	for _, n := range e.neighbours {
 		f.start("link to "+n.name, n.link.Run)
 	}
+	if e.journal != nil {
+		f.start("journal", e.keepJournal)
+	}
 	f.onStop(e.handOver)
 	f.start("retention", e.forget)
 	f.start("silence", e.watchSilence)
@@ -227,6 +233,7 @@ func (e *Edge) run(f *floors) error {
 	})
 
 	if e.awaitName(f.ctx) {
+		e.awaitJournal(f.ctx)
 		e.join(f.ctx)
 	}
 	if f.ctx.Err() != nil {
@@ -285,6 +292,7 @@ func (e *Edge) dial(f *floors) (err error) {
 		return nil
 	})
 	e.makeLinks()
+	e.makeJournal()
 	close(e.made)
 	return nil
 }
@@ -329,6 +337,9 @@ func (e *Edge) reconnected() {
 	for _, n := range e.neighbours {
 		n.link.Reconnected()
 	}
+	if e.journal != nil {
+		e.journal.Reconnected()
+	}
 }
 
 // ask and claim are keepName's view of the broker.
@@ -347,9 +358,13 @@ func (e *Edge) stopService(context.Context) error {
 	return nil
 }
 
-// handOver gives the links that are up what they lack (C19).
+// handOver writes the journal and gives the links that are up what they lack, all at
+// the same time, so that none that fails costs another its time (C19).
 func (e *Edge) handOver(limit context.Context) error {
 	var all errgroup.Group
+	if e.journal != nil {
+		all.Go(func() error { return e.journal.Flush(limit) })
+	}
 	for _, n := range e.neighbours {
 		all.Go(func() error {
 			if err := n.link.HandOver(limit); err != nil {
@@ -367,6 +382,10 @@ func (e *Edge) forget(ctx context.Context) error {
 		return nil
 	}
 	const step = 4096 // slots looked at under one lock
+	var dropped func([]byte, uint64)
+	if e.journal != nil {
+		dropped = e.journal.Forgotten
+	}
 	every := min(e.cfg.Retain/10, time.Minute)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -377,7 +396,7 @@ func (e *Edge) forget(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for end := false; !end && ctx.Err() == nil; {
-			_, end = e.table.Forget(time.Now().UnixNano(), step, nil)
+			_, end = e.table.Forget(time.Now().UnixNano(), step, dropped)
 		}
 	}
 }

@@ -15,7 +15,8 @@ import (
 const joinLimit = 30 * time.Second
 
 // awaitName waits until the run has its name, or until it is clear that there is no
-// broker to ask: no connection within the time that an answer may take (H7).
+// broker to ask: no connection within the time that an answer may take (H7). With
+// HERD_JOURNAL=on it waits for the broker (D4).
 func (e *Edge) awaitName(ctx context.Context) (named bool) {
 	away := time.NewTimer(askLimit)
 	defer away.Stop()
@@ -26,7 +27,7 @@ func (e *Edge) awaitName(ctx context.Context) (named bool) {
 		case <-e.named:
 			return true
 		case <-away.C:
-			if !e.conn.Connected() {
+			if !e.conn.Connected() && e.cfg.Journal != journalOn {
 				return false
 			}
 			// The name is being asked for; that ends by itself, unless the broker goes.

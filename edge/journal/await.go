@@ -9,8 +9,15 @@ import (
 
 // awaits are those who wait for a slot's line to be kept.
 type awaits struct {
-	mu sync.Mutex
-	of map[uint32][]await
+	mu    sync.Mutex
+	of    map[uint32][]await
+	flush []passing
+}
+
+// passing is who waits until the cursor has passed a revision.
+type passing struct {
+	revision uint64
+	done     chan struct{}
 }
 
 type await struct {
@@ -108,4 +115,28 @@ func (a *awaits) remove(slot uint32, which func(await) bool) {
 	} else {
 		a.of[slot] = left
 	}
+}
+
+// past returns what is closed when the cursor has next passed a revision.
+func (a *awaits) past(revision uint64) <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p := passing{revision, make(chan struct{})}
+	a.flush = append(a.flush, p)
+	return p.done
+}
+
+// passed lets those go who wait for the cursor.
+func (a *awaits) passed(cursor uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	left := a.flush[:0]
+	for _, p := range a.flush {
+		if p.revision <= cursor {
+			close(p.done)
+		} else {
+			left = append(left, p)
+		}
+	}
+	a.flush = left
 }

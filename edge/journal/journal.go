@@ -267,5 +267,27 @@ func (j *Journal) write(ctx context.Context) error {
 	}
 	j.cursor.Store(span.Through)
 	j.awaits.kept(j.items)
+	j.awaits.passed(span.Through)
 	return nil
+}
+
+// Flush returns when the store holds all that the table holds now of this edge's own
+// (C19), at once where there never was a store; or ctx's error.
+func (j *Journal) Flush(ctx context.Context) error {
+	select {
+	case <-j.loaded:
+	default:
+		return nil
+	}
+	head := j.cfg.Table.Head()
+	done := j.awaits.past(head)
+	if j.cursor.Load() >= head {
+		return nil
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%d revisions are not in the journal: %w", j.Lag(), ctx.Err())
+	}
 }

@@ -322,6 +322,32 @@ func TestAnAnswerWaitsUntilItsLineOrANewerOneIsKept(t *testing.T) {
 	})
 }
 
+func TestFlushWaitsForAllThatIsOwnedNow(t *testing.T) {
+	bubble(t, "C19", func(t *testing.T, s *shelf) {
+		r := start(t, s, 0)
+		if err := r.j.Flush(t.Context()); err != nil {
+			t.Errorf("C19 before the store was there: %v", err)
+		}
+		<-r.j.Loaded()
+		for i := range 2500 {
+			r.own(fmt.Sprint("c", i), 1)
+		}
+		if err := r.j.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := len(s.values()); got != 2500 {
+			t.Errorf("C19 flushed %d of 2500", got)
+		}
+		s.do(func() { s.fails = true })
+		r.own("late", 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.j.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("C19 %v, want the time limit", err)
+		}
+	})
+}
+
 func TestManyWritesShareRoundTrips(t *testing.T) {
 	bubble(t, "D3", func(t *testing.T, s *shelf) {
 		r := start(t, s, 0)
