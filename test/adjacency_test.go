@@ -25,7 +25,7 @@ func pairs(names []string) [][2]string {
 // H1: with two edges gone an update reaches exactly those that live links join to the one
 // that was told, within a second; when the two are back all five hold it within three.
 func TestUpdatesReachExactlyWhomLiveLinksJoin(t *testing.T) {
-	quiet(t)
+	timed(t)
 	names := strings.Fields("Bernard Clark Jaquez Johnson Juzang")
 	each := func(do func(*edge)) func(*herd, []*edge) {
 		return func(_ *herd, pair []*edge) {
@@ -45,7 +45,7 @@ func TestUpdatesReachExactlyWhomLiveLinksJoin(t *testing.T) {
 		{"long stop", [][2]string{{"Jaquez", "Juzang"}}, pauseUntilDown, each((*edge).resume)},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			quiet(t)
+			timed(t)
 			h := newHerd(t, options{})
 			spy := lookOn(t, h)
 			cut := 0

@@ -25,10 +25,10 @@ func TestClientsFromHellHarmNobodyElse(t *testing.T) {
 		Addrs: []string{e.addr}, Prefix: "good-", Rate: size(250.0, 1000), Conns: 50, Clients: 500,
 		WhatsatShare: 0.2, Radius: "10", Max: "5",
 	})
-	pass(t, size(2*time.Second, 10*time.Second)) // what the good ones cost alone
+	pass(t, size(time.Second, 10*time.Second)) // what the good ones cost alone
 	memory, connections := e.memory(), e.metric("herd_connections")
 
-	ctx, cancel := context.WithTimeout(t.Context(), size(5*time.Second, time.Minute))
+	ctx, cancel := context.WithTimeout(t.Context(), size(4*time.Second, time.Minute))
 	defer cancel()
 	hell := &hell{addr: e.addr}
 	var bad sync.WaitGroup
@@ -65,7 +65,8 @@ func TestClientsFromHellHarmNobodyElse(t *testing.T) {
 		if now := e.metric("herd_connections"); now > connections {
 			return fmt.Errorf("%v connections, there were %v", now, connections)
 		}
-		if grown := after - memory; grown > 32<<20 {
+		// The race detector keeps its own notes on memory, and does not give those back.
+		if grown := after - memory; grown > 32<<20 && !raceDetector {
 			return fmt.Errorf("memory is %.1f MiB, it was %.1f", mib(after), mib(memory))
 		}
 		return nil
@@ -73,7 +74,7 @@ func TestClientsFromHellHarmNobodyElse(t *testing.T) {
 	good.stop()
 	t.Logf("hell: %d connections, %d MiB sent; memory %.1f MiB before, at most %.1f, %.1f again %v after",
 		hell.conns.Load(), hell.bytes.Load()>>20, mib(memory), mib(peak), mib(after), back.Round(time.Millisecond))
-	if p99 := good.quantile(99); p99 > delay(50*time.Millisecond) {
+	if p99 := good.quantile(99); p99 > delay(50*time.Millisecond) && !raceDetector {
 		t.Errorf("the good clients' p99 is %v, want at most %v", p99, delay(50*time.Millisecond))
 	}
 	for reason, n := range closedFor(t, e) {

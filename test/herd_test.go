@@ -23,6 +23,7 @@ type options struct {
 	topology string
 	env      map[string]string // of every edge
 	proxies  bool              // a proxy between each edge and the broker
+	each     func(*edge)       // what else an edge needs in its environment
 	unready  []string          // edges that the test starts itself
 }
 
@@ -63,6 +64,9 @@ func newHerd(t *testing.T, o options) *herd {
 		}
 		e.env = map[string]string{"HERD_EDGE": name, "HERD_TOPOLOGY": h.topology, "NATS_URL": broker}
 		maps.Copy(e.env, o.env)
+		if o.each != nil {
+			o.each(e)
+		}
 		e.choosePorts()
 		h.edges[name] = e
 		if !slices.Contains(o.unready, name) {

@@ -17,11 +17,10 @@ import (
 // by side (see quiet), so that the ordinary form is quick on two cores too.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if asked := false; !full() {
-		flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
-		if !asked {
-			flag.Set("test.parallel", "6")
-		}
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+	if !asked {
+		flag.Set("test.parallel", "6")
 	}
 	rememberSources()
 	m.Run() // its result is the exit code when TestMain returns
@@ -66,9 +65,16 @@ func size[T any](ordinary, issues T) T {
 	return ordinary
 }
 
-// quiet marks a test that mostly waits: in the ordinary form it runs beside others. In the
-// full form every test has the machine to itself, because its time limits are the promises.
+// quiet marks a test that mostly waits: it runs beside others, after those that have the
+// machine to themselves because load is what they are about.
 func quiet(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+}
+
+// timed marks a test that mostly waits and whose time limits are promises: it has the
+// machine to itself in the full form, where they are judged as they stand.
+func timed(t *testing.T) {
 	t.Helper()
 	if !full() {
 		t.Parallel()

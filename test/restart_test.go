@@ -8,6 +8,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -110,7 +112,8 @@ func (tk *talker) answer(r *bufio.Reader, edge, command string) error {
 // C19: an edge that is told to stop answers what it read, loses no answer to a reset, and
 // ends when a neighbour holds every update that it answered.
 func TestAStoppingEdgeOwesNobodyAnything(t *testing.T) {
-	h := newHerd(t, options{})
+	logs := t.TempDir()
+	h := newHerd(t, options{each: func(e *edge) { e.env["HERD_TRANSCRIPT"] = filepath.Join(logs, e.name) }})
 	stopping, others := h.edges["Clark"], h.others("Clark")
 	elsewhere := begin(t, load.Config{Addrs: addresses(others), Prefix: "device-", Rate: size(200.0, 1000), Conns: 20, Clients: 200})
 	elsewhere.warm(promise(10 * time.Second))
@@ -164,10 +167,36 @@ func TestAStoppingEdgeOwesNobodyAnything(t *testing.T) {
 			t.Errorf("%s has %d answers, and had sent %d commands well before the signal", tk.id, tk.answers, due)
 		}
 	}
-	t.Logf("%d commands sent, %d answered; ended %v after SIGTERM", sent, answers, took.Round(time.Millisecond))
+	read, written := transcribed(t, filepath.Join(logs, "Clark"))
+	if read != written || written != answers {
+		t.Errorf("by its transcript the edge read %d commands and wrote %d answers, of which %d arrived", read, written, answers)
+	}
+	t.Logf("%d commands sent, %d read, %d answered; ended %v after SIGTERM", sent, read, answers, took.Round(time.Millisecond))
 	all := awaitHolds(t, time.Now(), promise(time.Second), others, ids, newest)
 	t.Logf("all other edges hold all that was answered %v after the end", all.Round(time.Millisecond))
 	elsewhere.stop()
+}
+
+// transcribed is how many commands and answers are in a transcript (C20), whose lines are
+// time, edge, remote address, direction and text.
+func transcribed(t *testing.T, path string) (commands, answers int) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		switch f := strings.Fields(line); {
+		case strings.Contains(line, " dropped "):
+			t.Errorf("the transcript is not complete: %q", line)
+		case len(f) < 5:
+		case f[3] == ">" && (f[4] == "IAMAT" || f[4] == "WHATSAT"):
+			commands++
+		case f[3] == "<" && f[4] == "AT":
+			answers++
+		}
+	}
+	return commands, answers
 }
 
 // C19: nothing owed, nothing waited for.

@@ -34,7 +34,7 @@ func TestAStoppedEdgeCostsTheOthersNothing(t *testing.T) {
 	stopped.pause()
 	grown := map[*edge]int64{}
 	start, heard := time.Now(), tr.heard()
-	throughout(t, size(4*time.Second, 30*time.Second), "the load goes on", func() error {
+	throughout(t, size(3500*time.Millisecond, 30*time.Second), "the load goes on", func() error {
 		for _, e := range others {
 			grown[e] = max(grown[e], e.memory()-before[e])
 		}

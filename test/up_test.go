@@ -67,7 +67,7 @@ const kiwi = "IAMAT kiwi.cs.ucla.edu +34.068930-118.445127 1621464827.959498503\
 
 // Item 1 of what must be seen to work: one command is a herd.
 func TestOneCommandRunsTheHerd(t *testing.T) {
-	quiet(t)
+	timed(t)
 	begun := time.Now()
 	base := freePorts(t, 5)
 	u := startUp(t, "--base-port", strconv.Itoa(base), "--http", local(freePort(t)), "--nats", local(freePort(t)))

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -275,74 +274,6 @@ func (c *conn) owe() {
 	if c.out == nil {
 		c.out = c.s.answers.Get().(*Answers)
 		c.out.c = c
-	}
-}
-
-// lines has the complete lines at the start of text answered, and returns the rest.
-func (c *conn) lines(at time.Time, text []byte) (rest []byte) {
-	for !c.out.over {
-		if c.skip != nil {
-			end := bytes.IndexByte(text, '\n')
-			if end < 0 {
-				c.skip.add(text)
-				return nil
-			}
-			c.skip.add(text[:end])
-			c.overlong(at, true)
-			text = text[end+1:]
-			continue
-		}
-		n, overlong := whole(text, c.s.cfg.MaxLine)
-		if n > 0 {
-			c.take(at, text[:n])
-			text = text[n:]
-		}
-		if !overlong {
-			return text
-		}
-		c.skip = new(skipped) // C5
-	}
-	return nil // C17
-}
-
-func (c *conn) take(at time.Time, lines []byte) {
-	c.lineSince = 0
-	if !blank(lines) {
-		c.lastCommand.Store(c.s.clock(at))
-	}
-	if c.s.cfg.Recorder != nil {
-		c.s.cfg.Recorder.In(at, c.remote, lines)
-	}
-	c.session.Take(at, lines, c.out)
-}
-
-// overlong has the line that was skipped answered; lf says that a LF ended it.
-func (c *conn) overlong(at time.Time, lf bool) {
-	head, tail := c.skip.ends(lf)
-	c.skip, c.lineSince = nil, 0
-	c.lastCommand.Store(c.s.clock(at))
-	if c.s.cfg.Recorder != nil {
-		c.s.cfg.Recorder.In(at, c.remote, head)
-	}
-	c.session.Overlong(at, head, tail, c.out)
-}
-
-// lastLine has the line answered that the end of the stream ended (C1).
-func (c *conn) lastLine(at time.Time) {
-	if c.have == 0 && c.skip == nil {
-		return
-	}
-	c.owe()
-	c.borrow(&c.s.buffers)
-	line := c.in.b[:c.have]
-	if c.skip == nil && len(line) > c.s.cfg.MaxLine { // by a CR that is no line end
-		c.skip = new(skipped)
-		c.skip.add(line)
-	}
-	if c.skip != nil {
-		c.overlong(at, false)
-	} else {
-		c.take(at, line)
 	}
 }
 

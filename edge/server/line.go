@@ -1,11 +1,82 @@
 package server
 
-import "bytes"
+import (
+	"bytes"
+	"time"
+)
 
 const (
 	headSize = 64 // bytes kept of the start of an overlong line (C5)
 	tailSize = 16 // and of its end, where a handler may want to know it (C17)
 )
+
+// lines has the complete lines at the start of text answered, and returns the rest.
+func (c *conn) lines(at time.Time, text []byte) (rest []byte) {
+	for !c.out.over {
+		if c.skip != nil {
+			end := bytes.IndexByte(text, '\n')
+			if end < 0 {
+				c.skip.add(text)
+				return nil
+			}
+			c.skip.add(text[:end])
+			c.overlong(at, true)
+			text = text[end+1:]
+			continue
+		}
+		n, overlong := whole(text, c.s.cfg.MaxLine)
+		if n > 0 {
+			c.take(at, text[:n])
+			text = text[n:]
+		}
+		if !overlong {
+			return text
+		}
+		c.skip = new(skipped) // C5
+	}
+	return nil // C17
+}
+
+func (c *conn) take(at time.Time, lines []byte) {
+	c.lineSince = 0
+	if !blank(lines) {
+		c.lastCommand.Store(c.s.clock(at))
+	}
+	if c.s.cfg.Recorder != nil {
+		c.s.cfg.Recorder.In(at, c.remote, lines)
+	}
+	c.session.Take(at, lines, c.out)
+}
+
+// overlong has the line that was skipped answered; lf says that a LF ended it.
+func (c *conn) overlong(at time.Time, lf bool) {
+	head, tail := c.skip.ends(lf)
+	c.skip, c.lineSince = nil, 0
+	c.lastCommand.Store(c.s.clock(at))
+	if c.s.cfg.Recorder != nil {
+		c.s.cfg.Recorder.In(at, c.remote, head)
+	}
+	c.session.Overlong(at, head, tail, c.out)
+}
+
+// lastLine has the line answered that the end of the stream ended (C1).
+func (c *conn) lastLine(at time.Time) {
+	if c.have == 0 && c.skip == nil {
+		return
+	}
+	c.owe()
+	c.borrow(&c.s.buffers)
+	line := c.in.b[:c.have]
+	if c.skip == nil && len(line) > c.s.cfg.MaxLine { // by a CR that is no line end
+		c.skip = new(skipped)
+		c.skip.add(line)
+	}
+	if c.skip != nil {
+		c.overlong(at, false)
+	} else {
+		c.take(at, line)
+	}
+}
 
 // whole returns how many bytes at the start of buf are complete lines, none longer
 // than most without its line end, LF or CRLF (C5); and whether what follows them is
