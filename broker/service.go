@@ -20,6 +20,8 @@ const (
 
 	refused     = "refused" // what a refusal is called; its data say the rest
 	refusedCode = "400"
+	joining     = "joining"
+	joiningCode = "503"
 )
 
 // ServiceConfig is that of an edge's endpoints.
@@ -34,6 +36,9 @@ type ServiceConfig struct {
 	// 64: it may take its time.
 	IAMAT, WHATSAT func(payload []byte, received time.Time) (answer []byte, ok bool)
 	Status         func() []byte // JSON
+	// Ready says whether IAMAT and WHATSAT may be asked; until then they are answered
+	// with error 503 and not called. nil: always.
+	Ready func() bool
 }
 
 // Service makes an edge a micro service of NATS.
@@ -92,14 +97,14 @@ func (s *Service) add(nc *nats.Conn) error {
 		name   string
 		handle micro.HandlerFunc
 	}{
-		{"iamat", s.handler(func(r micro.Request, received time.Time) {
+		{"iamat", s.whenReady(func(r micro.Request, received time.Time) {
 			if answer, ok := s.cfg.IAMAT(r.Data(), received); ok {
 				s.check(r, r.Respond(answer))
 			} else {
 				s.check(r, r.Error(refusedCode, refused, answer))
 			}
 		})},
-		{"whatsat", s.handler(func(r micro.Request, received time.Time) {
+		{"whatsat", s.whenReady(func(r micro.Request, received time.Time) {
 			s.questions <- struct{}{}
 			s.running.Go(func() {
 				defer func() { <-s.questions }()
@@ -134,6 +139,17 @@ func (s *Service) handler(f func(micro.Request, time.Time)) micro.HandlerFunc {
 		defer s.running.Done()
 		f(r, received)
 	}
+}
+
+// whenReady is f once the edge is ready (H7): before, its clients' port is closed too.
+func (s *Service) whenReady(f func(micro.Request, time.Time)) micro.HandlerFunc {
+	return s.handler(func(r micro.Request, received time.Time) {
+		if s.cfg.Ready != nil && !s.cfg.Ready() {
+			s.check(r, r.Error(joiningCode, joining, nil))
+			return
+		}
+		f(r, received)
+	})
 }
 
 // respondLate is what micro.Request does, which is only for use within its

@@ -229,7 +229,7 @@ func (e *Edge) run(f *floors) error {
 	f.start("silence", e.watchSilence)
 	f.onStop(e.stopService)
 	f.start("name", func(ctx context.Context) error {
-		return keepName(ctx, e.epoch, e, e.connected, e.claims, func() error { return e.settle(f.ctx) }, e.reconnected)
+		return keepName(ctx, e.epoch, e, e.log, e.connected, e.claims, func() error { return e.settle(f.ctx) }, e.reconnected)
 	})
 
 	if e.awaitName(f.ctx) {

@@ -46,9 +46,9 @@ func (e *Edge) join(ctx context.Context) {
 		e.log.Info("joined", "neighbours", 0)
 		return
 	}
-	if settled { // edges that all join at once wait for each other's lines
-		e.hold(true)
-		defer e.hold(false)
+	if settled { // they have what this edge is told; who joins too waits for just that
+		hold(heads, true)
+		defer hold(heads, false)
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -121,8 +121,9 @@ func (e *Edge) askHeads(ctx context.Context) (heads map[*neighbour]broker.Join, 
 	return heads, true
 }
 
-func (e *Edge) hold(on bool) {
-	for _, n := range e.neighbours {
+// hold keeps the lines back from those that have them (link.Hold).
+func hold(settled map[*neighbour]broker.Join, on bool) {
+	for n := range settled {
 		n.link.Hold(on)
 	}
 }
