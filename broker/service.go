@@ -77,7 +77,7 @@ func (c *Conn) Serve(cfg ServiceConfig) (*Service, error) {
 // subscriptions, an error means that there will be another connection.
 func (s *Service) attach(nc *nats.Conn) {
 	if err := s.add(nc); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		s.c.log.Error("micro service not added", "edge", s.cfg.Edge, "err", err)
+		s.c.log.Error("micro service not added", "edge", s.cfg.Edge, "error", err)
 	}
 }
 
@@ -170,7 +170,7 @@ func (s *Service) respondLate(reply string, answer []byte, ok bool) error {
 // broker that went away, is not worth it.
 func (s *Service) check(r micro.Request, err error) {
 	if err != nil && r.Reply() != "" && s.c.Connected() {
-		s.c.log.Warn("answer not sent", "subject", r.Subject(), "err", err)
+		s.c.log.Warn("answer not sent", "subject", r.Subject(), "error", err)
 	}
 }
 
@@ -183,7 +183,7 @@ func (s *Service) Stop() {
 	s.c.mu.Unlock()
 	if svc != nil {
 		if err := svc.Stop(); err != nil && s.c.Connected() {
-			s.c.log.Warn("micro service not stopped", "edge", s.cfg.Edge, "err", err)
+			s.c.log.Warn("micro service not stopped", "edge", s.cfg.Edge, "error", err)
 		}
 	}
 	s.mu.Lock()

@@ -37,12 +37,12 @@ type Shared struct {
 
 // An Edge is one server of the herd. Its methods may be called from any goroutine.
 type Edge struct {
-	cfg    Config
-	shared Shared
-	log    *slog.Logger
-	start  time.Time
-	epoch  string // of this run (H3)
-	config string // what Herd-Config says (H7)
+	cfg        Config
+	shared     Shared
+	log        *slog.Logger
+	start      time.Time
+	epoch      string // of this run (H3)
+	configHash string // what Herd-Config says (H7)
 
 	port       *port        // for clients, until it opens
 	adminLn    net.Listener // nil: no admin port
@@ -86,17 +86,17 @@ func New(cfg Config, shared Shared) (*Edge, error) {
 	now := time.Now()
 	e := &Edge{
 		cfg: cfg, shared: shared, start: now,
-		log:       log.With("edge", cfg.Edge),
-		epoch:     newEpoch(now),
-		config:    configHash(&cfg),
-		table:     position.New(position.Config{Retain: cfg.Retain, MaxClients: cfg.MaxClients, Journal: cfg.Journal != journalOff}),
-		finder:    shared.Finder,
-		made:      make(chan struct{}),
-		connected: make(chan struct{}, 1),
-		claims:    make(chan string, 16),
-		named:     make(chan struct{}),
-		silent:    make(chan struct{}, 1),
-		ready:     make(chan struct{}),
+		log:        log.With("edge", cfg.Edge),
+		epoch:      newEpoch(now),
+		configHash: configHash(&cfg),
+		table:      position.New(position.Config{Retain: cfg.Retain, MaxClients: cfg.MaxClients, Journal: cfg.Journal != journalOff}),
+		finder:     shared.Finder,
+		made:       make(chan struct{}),
+		connected:  make(chan struct{}, 1),
+		claims:     make(chan string, 16),
+		named:      make(chan struct{}),
+		silent:     make(chan struct{}, 1),
+		ready:      make(chan struct{}),
 	}
 	if err := e.take(); err != nil {
 		e.Close()
@@ -246,7 +246,8 @@ func (e *Edge) run(f *floors) error {
 	close(e.ready)
 	e.log.Info("ready", "address", ln.Addr().String(), "epoch", e.epoch, "broker", e.brokerState())
 	abort := context.AfterFunc(f.ctx, func() {
-		time.AfterFunc(e.cfg.ShutdownTimeout, e.server.Abort) // harmless after a stop
+		// Clients that do not read must not take the time of what comes after them.
+		time.AfterFunc(e.cfg.ShutdownTimeout*3/4, e.server.Abort) // harmless after a stop
 	})
 	defer abort()
 	if err := e.server.Serve(f.ctx, ln); err != nil {
@@ -269,8 +270,7 @@ func (e *Edge) dial(f *floors) (err error) {
 		f.onStop(func(context.Context) error { embedded.Shutdown(); return nil })
 	}
 	events := broker.Events{
-		Connected:    func(bool) { signal(e.connected) },
-		Disconnected: func(err error) { e.log.Warn("broker away", "error", err) },
+		Connected: func(bool) { signal(e.connected) },
 	}
 	if embedded != nil {
 		e.conn, err = embedded.Dial(e.cfg.Edge, events, e.log)

@@ -14,11 +14,11 @@ import (
 // joinLimit is how long an edge waits for its neighbours in all (H7).
 const joinLimit = 30 * time.Second
 
-// awaitName waits until the run has its name, or until it is clear that there is no
-// broker to ask: no connection within the time that an answer may take (H7). With
+// awaitName waits until the run has its name, or until there was no broker to ask for
+// HERD_JOIN_TIMEOUT (H7): one that starts beside the edge may take a while. With
 // HERD_JOURNAL=on it waits for the broker (D4).
 func (e *Edge) awaitName(ctx context.Context) (named bool) {
-	away := time.NewTimer(askLimit)
+	away := time.NewTimer(e.cfg.JoinTimeout)
 	defer away.Stop()
 	for {
 		select {
@@ -31,7 +31,7 @@ func (e *Edge) awaitName(ctx context.Context) (named bool) {
 				return false
 			}
 			// The name is being asked for; that ends by itself, unless the broker goes.
-			away.Reset(askLimit)
+			away.Reset(e.cfg.JoinTimeout)
 		}
 	}
 }
@@ -94,9 +94,9 @@ func (e *Edge) askHeads(ctx context.Context) (heads map[*neighbour]broker.Join, 
 	var asking errgroup.Group
 	for i, n := range e.neighbours {
 		asking.Go(func() error {
-			j, err := n.path.AskJoin(ctx, e.config)
+			j, err := n.path.AskJoin(ctx, e.configHash)
 			if err == nil {
-				n.compareConfig(e.config, j.Config)
+				n.compareConfig(e.configHash, j.Config)
 				answers[i] = &j
 			} else if !errors.Is(err, broker.ErrNobody) {
 				e.log.Info("no answer to join", "neighbour", n.name, "error", err)
@@ -130,8 +130,8 @@ func hold(settled map[*neighbour]broker.Join, on bool) {
 
 // answerJoin answers a neighbour that starts (H7).
 func (e *Edge) answerJoin(n *neighbour, config string) broker.Join {
-	n.compareConfig(e.config, config)
-	return broker.Join{Epoch: e.epoch, Head: e.table.Head(), Joining: !e.isReady(), Config: e.config}
+	n.compareConfig(e.configHash, config)
+	return broker.Join{Epoch: e.epoch, Head: e.table.Head(), Joining: !e.isReady(), Config: e.configHash}
 }
 
 // compareConfig notes whether a neighbour is configured otherwise, which is

@@ -129,7 +129,6 @@ func (s *Session) Take(received time.Time, lines []byte, out Answers) {
 		x.parse(h, now, line, closing)
 	}
 
-	// Also for the lines of IAMATs: x.lines may have moved as it grew.
 	h.cfg.Table.Apply(now, position.Source{}, x.ops)
 
 	var tally tally

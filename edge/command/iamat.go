@@ -7,7 +7,7 @@ import (
 
 // iamat adds the operation of a valid IAMAT: to merge the AT line that answers it (C9, C10).
 func (x *scratch) iamat(h *Handler, now int64, m *wire.IAMAT) int {
-	start := len(x.lines)
+	start := len(x.lines) // where x.lines moves as it grows, the lines before stay as they were
 	x.lines = m.AppendAT(x.lines, h.cfg.Edge, now)
 	h.cfg.Table.PutOwnLine(x.op(), x.lines[start:], m.Client, m.Stamp, now)
 	return len(x.ops) - 1

@@ -92,9 +92,9 @@ const (
 	futureLimit = time.Hour             // a receipt further ahead than this is refused (H9)
 )
 
-// A Link is one neighbour. Receive, ReceiveAck and BadMessage belong to the
-// transport's goroutine or goroutines, one call of each at a time; all other
-// methods may be called from any goroutine.
+// A Link is one neighbour. Receive and ReceiveAck belong to the transport's
+// goroutine or goroutines, one call of each at a time; all other methods may be called
+// from any goroutine.
 type Link struct {
 	cfg  Config
 	kick chan struct{} // something for Run to look at
