@@ -113,7 +113,7 @@ func (t *talk) follow(ctx context.Context, nc *nats.Conn) {
 func (t *talk) connected(ctx context.Context, nc *nats.Conn) {
 	if err := flush(ctx, nc, flushTimeout); err != nil {
 		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) { // else it is lost already
-			t.c.log.Warn("broker does not confirm subscriptions", "server", redact(nc.ConnectedUrl()), "err", err)
+			t.c.log.Warn("broker does not confirm subscriptions", "server", redact(nc.ConnectedUrl()), "error", err)
 			_ = nc.ForceReconnect() // errs only when nc is closed, of which a letter tells
 		}
 		return
@@ -141,7 +141,7 @@ func (t *talk) disconnected(nc *nats.Conn, err error) {
 	if err == nil {
 		err = nc.LastError() // where the server closed it for ever, the reason is only there
 	}
-	t.c.log.Warn("broker disconnected", "server", t.c.Server(), "err", err)
+	t.c.log.Warn("broker disconnected", "server", t.c.Server(), "error", err)
 	if f := t.c.ev.Disconnected; f != nil {
 		f(err)
 	}
@@ -156,7 +156,7 @@ func (t *talk) lost(ctx context.Context, nc *nats.Conn, err error) {
 		return
 	}
 	t.disconnected(nc, err)
-	t.c.log.Warn("broker closed the connection, making another", "server", t.c.Server(), "err", err)
+	t.c.log.Warn("broker closed the connection, making another", "server", t.c.Server(), "error", err)
 	t.c.pause(ctx) // the reason may still be there
 }
 
@@ -167,7 +167,7 @@ func (t *talk) attemptFailed(err error) {
 		text = e.Op + " " + e.Err.Error() // without the port, which differs each time
 	}
 	if t.attempts.fresh(text) {
-		t.c.log.Warn("broker not reached", "server", t.c.Server(), "err", err)
+		t.c.log.Warn("broker not reached", "server", t.c.Server(), "error", err)
 	}
 }
 
@@ -175,7 +175,7 @@ func (t *talk) complaint(err error) {
 	if !t.words.fresh(err.Error()) {
 		return
 	}
-	t.c.log.Warn("broker complains", "server", t.c.Server(), "err", err)
+	t.c.log.Warn("broker complains", "server", t.c.Server(), "error", err)
 	if f := t.c.ev.Error; f != nil {
 		f(err)
 	}

@@ -51,7 +51,7 @@ func (c *Conn) HoldName(prefix, self, epoch string, claimed func(other string)) 
 		d := decoder{h: m.Header}
 		switch other := d.epoch(headerEpoch, false); {
 		case d.err != nil:
-			c.log.Warn("bad claim of this edge's name", "edge", self, "err", d.err)
+			c.log.Warn("bad claim of this edge's name", "edge", self, "error", d.err)
 		case other == "" && m.Reply != "":
 			c.respond(m, nats.Header{headerEpoch: {epoch}})
 		case other != "" && other != epoch:

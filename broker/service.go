@@ -20,6 +20,8 @@ const (
 
 	refused     = "refused" // what a refusal is called; its data say the rest
 	refusedCode = "400"
+	joining     = "joining"
+	joiningCode = "503"
 )
 
 // ServiceConfig is that of an edge's endpoints.
@@ -34,6 +36,9 @@ type ServiceConfig struct {
 	// 64: it may take its time.
 	IAMAT, WHATSAT func(payload []byte, received time.Time) (answer []byte, ok bool)
 	Status         func() []byte // JSON
+	// Ready says whether IAMAT and WHATSAT may be asked; until then they are answered
+	// with error 503 and not called. nil: always.
+	Ready func() bool
 }
 
 // Service makes an edge a micro service of NATS.
@@ -72,7 +77,7 @@ func (c *Conn) Serve(cfg ServiceConfig) (*Service, error) {
 // subscriptions, an error means that there will be another connection.
 func (s *Service) attach(nc *nats.Conn) {
 	if err := s.add(nc); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		s.c.log.Error("micro service not added", "edge", s.cfg.Edge, "err", err)
+		s.c.log.Error("micro service not added", "edge", s.cfg.Edge, "error", err)
 	}
 }
 
@@ -92,14 +97,14 @@ func (s *Service) add(nc *nats.Conn) error {
 		name   string
 		handle micro.HandlerFunc
 	}{
-		{"iamat", s.handler(func(r micro.Request, received time.Time) {
+		{"iamat", s.whenReady(func(r micro.Request, received time.Time) {
 			if answer, ok := s.cfg.IAMAT(r.Data(), received); ok {
 				s.check(r, r.Respond(answer))
 			} else {
 				s.check(r, r.Error(refusedCode, refused, answer))
 			}
 		})},
-		{"whatsat", s.handler(func(r micro.Request, received time.Time) {
+		{"whatsat", s.whenReady(func(r micro.Request, received time.Time) {
 			s.questions <- struct{}{}
 			s.running.Go(func() {
 				defer func() { <-s.questions }()
@@ -136,6 +141,17 @@ func (s *Service) handler(f func(micro.Request, time.Time)) micro.HandlerFunc {
 	}
 }
 
+// whenReady is f once the edge is ready (H7): before, its clients' port is closed too.
+func (s *Service) whenReady(f func(micro.Request, time.Time)) micro.HandlerFunc {
+	return s.handler(func(r micro.Request, received time.Time) {
+		if s.cfg.Ready != nil && !s.cfg.Ready() {
+			s.check(r, r.Error(joiningCode, joining, nil))
+			return
+		}
+		f(r, received)
+	})
+}
+
 // respondLate is what micro.Request does, which is only for use within its
 // handler.
 func (s *Service) respondLate(reply string, answer []byte, ok bool) error {
@@ -154,7 +170,7 @@ func (s *Service) respondLate(reply string, answer []byte, ok bool) error {
 // broker that went away, is not worth it.
 func (s *Service) check(r micro.Request, err error) {
 	if err != nil && r.Reply() != "" && s.c.Connected() {
-		s.c.log.Warn("answer not sent", "subject", r.Subject(), "err", err)
+		s.c.log.Warn("answer not sent", "subject", r.Subject(), "error", err)
 	}
 }
 
@@ -167,7 +183,7 @@ func (s *Service) Stop() {
 	s.c.mu.Unlock()
 	if svc != nil {
 		if err := svc.Stop(); err != nil && s.c.Connected() {
-			s.c.log.Warn("micro service not stopped", "edge", s.cfg.Edge, "err", err)
+			s.c.log.Warn("micro service not stopped", "edge", s.cfg.Edge, "error", err)
 		}
 	}
 	s.mu.Lock()

@@ -75,6 +75,28 @@ func TestEndpointsAnswerAsTheContractSays(t *testing.T) {
 	}
 }
 
+func TestCommandsWaitForTheEdgeToBeReady(t *testing.T) {
+	s := brokertest.Start(t)
+	c, _ := connect(t, s.URL())
+	never := func([]byte, time.Time) ([]byte, bool) { t.Error("called before the edge was ready"); return nil, false }
+	service, err := c.Serve(broker.ServiceConfig{Prefix: "herd", Edge: "Clark", Version: "1.0.0", IAMAT: never, WHATSAT: never,
+		Status: func() []byte { return []byte("{}") }, Ready: func() bool { return false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Stop()
+	nc := operator(t, s.URL())
+	for endpoint, code := range map[string]string{"iamat": "503", "whatsat": "503", "status": ""} {
+		m, err := nc.Request("herd.edge.Clark."+endpoint, []byte("x"), 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Header.Get("Nats-Service-Error-Code"); got != code {
+			t.Errorf("H7 %s: code %q, want %q", endpoint, got, code)
+		}
+	}
+}
+
 func TestTheServiceTellsOfItself(t *testing.T) {
 	s := brokertest.Start(t)
 	c, _ := connect(t, s.URL())

@@ -118,7 +118,7 @@ func (e *Edge) endpoints(stopping context.Context) broker.ServiceConfig {
 	}
 	return broker.ServiceConfig{
 		Prefix: e.cfg.SubjectPrefix, Edge: e.cfg.Edge, Version: version,
-		IAMAT: ask("IAMAT "), WHATSAT: ask("WHATSAT "),
+		IAMAT: ask("IAMAT "), WHATSAT: ask("WHATSAT "), Ready: e.isReady,
 		Status: func() []byte {
 			b, err := json.Marshal(e.Status())
 			if err != nil {

@@ -47,7 +47,7 @@ type Config struct {
 	EmbeddedNATS bool `env:"HERD_EMBEDDED_NATS" envDefault:"false"`
 	// TCP address of the NATS server inside, so that others can look on.
 	EmbeddedNATSListen string `env:"HERD_EMBEDDED_NATS_LISTEN"`
-	// How often the NATS server inside syncs to disk: a duration, or `always`.
+	// How often the NATS server inside syncs to disk: a duration, or `always`, which is the default with `HERD_DURABILITY=journal`.
 	EmbeddedNATSSync Sync `env:"HERD_EMBEDDED_NATS_SYNC" envDefault:"2m"`
 	// First token of every subject; at most 64 letters and digits. Herds with different ones share a broker (H1).
 	SubjectPrefix string `env:"HERD_SUBJECT_PREFIX" envDefault:"herd"`
@@ -76,15 +76,15 @@ type Config struct {
 	// How long an idle link waits for more before it sends (H5); 0 to 1s.
 	LinkLinger time.Duration `env:"HERD_LINK_LINGER" envDefault:"0"`
 
-	// What an answer to IAMAT promises (D3): `memory`. `journal` is not in this version.
+	// What an answer to IAMAT promises (D3): `memory`, that it is in this edge's memory and on its way; or `journal`, that this edge's journal holds it or a newer one.
 	Durability string `env:"HERD_DURABILITY" envDefault:"memory"`
-	// Longest wait for the journal with `HERD_DURABILITY=journal` (D3); 10ms to 24h. Without effect in this version.
+	// Longest wait for the journal with `HERD_DURABILITY=journal` (D3); 10ms to 24h.
 	JournalTimeout time.Duration `env:"HERD_JOURNAL_TIMEOUT" envDefault:"2s"`
-	// The journal in JetStream (D1): `auto` or `off`, both without one in this version. `on` is not in this version.
+	// The journal in JetStream (D1): `on` waits for it, `auto` uses it where it is, `off`. `HERD_DURABILITY=journal` is `on`.
 	Journal string `env:"HERD_JOURNAL" envDefault:"auto"`
-	// JetStream replicas of the journal; 1 to 5. Others than 1 are not in this version.
+	// JetStream replicas of the journal; 1 to 5.
 	JournalReplicas int `env:"HERD_JOURNAL_REPLICAS" envDefault:"1"`
-	// Where JetStream keeps the journal: `file`. `memory` is not in this version.
+	// Where JetStream keeps the journal: `file` or `memory`.
 	JournalStorage string `env:"HERD_JOURNAL_STORAGE" envDefault:"file"`
 
 	// Serve Go's profiles on the admin port, under `/debug/pprof/`.
@@ -218,6 +218,14 @@ func (c *Config) derive(vars map[string]string, files uint64) {
 	}
 	if empty("HERD_JOURNAL") {
 		c.Journal = "off"
+	}
+	if c.Durability == "journal" { // D3
+		if c.Journal == "auto" {
+			c.Journal = "on"
+		}
+		if vars["HERD_EMBEDDED_NATS_SYNC"] == "" {
+			c.EmbeddedNATSSync = Sync{Always: true}
+		}
 	}
 	if c.Data != "" && c.Transcript == "" && !empty("HERD_TRANSCRIPT") {
 		c.Transcript = filepath.Join(c.Data, c.Edge+".log")

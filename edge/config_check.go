@@ -95,6 +95,9 @@ func (c *Config) faults(vars map[string]string, unparsed map[string]error, files
 	if c.Durability == "journal" && c.Journal == "off" {
 		k.fault("HERD_DURABILITY", "journal, but HERD_JOURNAL is off")
 	}
+	if c.EmbeddedNATS && c.Journal == "on" && c.Data == "" {
+		k.fault("HERD_JOURNAL", "on, but the NATS server inside keeps nothing without HERD_DATA")
+	}
 	k.later(c)
 	// What nothing above spoke of is told in the parser's words.
 	for name, err := range unparsed {
@@ -168,22 +171,18 @@ func (k *checks) later(c *Config) {
 		return // parse has said so of c before
 	}
 	for name, asked := range map[string]bool{
-		"HERD_TLS_CERT":         c.TLSCert != "",
-		"HERD_TLS_KEY":          c.TLSKey != "",
-		"HERD_TLS_CLIENT_CA":    c.TLSClientCA != "",
-		"HERD_TLS_IDENTITY":     c.TLSIdentity != "",
-		"HERD_DURABILITY":       c.Durability == "journal",
-		"HERD_JOURNAL":          c.Journal == "on",
-		"HERD_JOURNAL_REPLICAS": c.JournalReplicas != plain.JournalReplicas,
-		"HERD_JOURNAL_STORAGE":  c.JournalStorage != plain.JournalStorage,
-		"HERD_GOOGLE_KEY":       c.GoogleKey.Reveal() != "",
-		"HERD_GOOGLE_KEY_FILE":  c.GoogleKeyFile != "",
-		"HERD_GOOGLE_FIELDS":    c.GoogleFields != "",
-		"HERD_GOOGLE_URL":       c.GoogleURL != "",
-		"HERD_PLACES_DAILY":     c.PlacesDaily != plain.PlacesDaily,
-		"HERD_PLACES_RATE":      c.PlacesRate != plain.PlacesRate,
-		"HERD_PLACES_CACHE":     c.PlacesCache != plain.PlacesCache,
-		"HERD_OSM_FILE":         c.OSMFile != "",
+		"HERD_TLS_CERT":        c.TLSCert != "",
+		"HERD_TLS_KEY":         c.TLSKey != "",
+		"HERD_TLS_CLIENT_CA":   c.TLSClientCA != "",
+		"HERD_TLS_IDENTITY":    c.TLSIdentity != "",
+		"HERD_GOOGLE_KEY":      c.GoogleKey.Reveal() != "",
+		"HERD_GOOGLE_KEY_FILE": c.GoogleKeyFile != "",
+		"HERD_GOOGLE_FIELDS":   c.GoogleFields != "",
+		"HERD_GOOGLE_URL":      c.GoogleURL != "",
+		"HERD_PLACES_DAILY":    c.PlacesDaily != plain.PlacesDaily,
+		"HERD_PLACES_RATE":     c.PlacesRate != plain.PlacesRate,
+		"HERD_PLACES_CACHE":    c.PlacesCache != plain.PlacesCache,
+		"HERD_OSM_FILE":        c.OSMFile != "",
 	} {
 		if asked && k.unparsed[name] == nil {
 			k.fault(name, later)

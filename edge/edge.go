@@ -15,6 +15,7 @@ import (
 	"herd/broker"
 	"herd/edge/admin"
 	"herd/edge/command"
+	"herd/edge/journal"
 	"herd/edge/link"
 	"herd/edge/position"
 	"herd/edge/server"
@@ -36,12 +37,12 @@ type Shared struct {
 
 // An Edge is one server of the herd. Its methods may be called from any goroutine.
 type Edge struct {
-	cfg    Config
-	shared Shared
-	log    *slog.Logger
-	start  time.Time
-	epoch  string // of this run (H3)
-	config string // what Herd-Config says (H7)
+	cfg        Config
+	shared     Shared
+	log        *slog.Logger
+	start      time.Time
+	epoch      string // of this run (H3)
+	configHash string // what Herd-Config says (H7)
 
 	port       *port        // for clients, until it opens
 	adminLn    net.Listener // nil: no admin port
@@ -51,6 +52,7 @@ type Edge struct {
 	finder     *places.Finder
 	transcript *transcript.Log // nil: off
 	conn       *broker.Conn
+	journal    *journal.Journal // nil: off
 	neighbours []*neighbour
 
 	made      chan struct{} // closed when conn and neighbours are there
@@ -84,17 +86,17 @@ func New(cfg Config, shared Shared) (*Edge, error) {
 	now := time.Now()
 	e := &Edge{
 		cfg: cfg, shared: shared, start: now,
-		log:       log.With("edge", cfg.Edge),
-		epoch:     newEpoch(now),
-		config:    configHash(&cfg),
-		table:     position.New(position.Config{Retain: cfg.Retain, MaxClients: cfg.MaxClients}),
-		finder:    shared.Finder,
-		made:      make(chan struct{}),
-		connected: make(chan struct{}, 1),
-		claims:    make(chan string, 16),
-		named:     make(chan struct{}),
-		silent:    make(chan struct{}, 1),
-		ready:     make(chan struct{}),
+		log:        log.With("edge", cfg.Edge),
+		epoch:      newEpoch(now),
+		configHash: configHash(&cfg),
+		table:      position.New(position.Config{Retain: cfg.Retain, MaxClients: cfg.MaxClients, Journal: cfg.Journal != journalOff}),
+		finder:     shared.Finder,
+		made:       make(chan struct{}),
+		connected:  make(chan struct{}, 1),
+		claims:     make(chan string, 16),
+		named:      make(chan struct{}),
+		silent:     make(chan struct{}, 1),
+		ready:      make(chan struct{}),
 	}
 	if err := e.take(); err != nil {
 		e.Close()
@@ -111,6 +113,7 @@ func New(cfg Config, shared Shared) (*Edge, error) {
 	e.handler = command.New(command.Config{
 		Edge: cfg.Edge, Table: e.table, Finder: finder{e.finder},
 		PlacesTimeout: cfg.PlacesTimeout, Observe: e.times.command,
+		Journal: e.promises(), JournalTimeout: cfg.JournalTimeout,
 	})
 	e.server = server.New(server.Config{
 		MaxLine: cfg.MaxLine, MaxConns: cfg.MaxConns,
@@ -145,7 +148,7 @@ func (e *Edge) take() (err error) {
 		}
 	}
 	if e.cfg.Transcript != "" {
-		e.transcript, err = transcript.Open(transcript.Config{Path: e.cfg.Transcript, Max: int64(e.cfg.TranscriptMax), Edge: e.cfg.Edge})
+		e.transcript, err = transcript.Open(transcript.Config{Path: e.cfg.Transcript, Max: int64(e.cfg.TranscriptMax), Edge: e.cfg.Edge, Log: e.log})
 		if err != nil {
 			return fmt.Errorf("transcript (HERD_TRANSCRIPT): %w", err)
 		}
@@ -218,15 +221,19 @@ func (e *Edge) run(f *floors) error {
 	for _, n := range e.neighbours {
 		f.start("link to "+n.name, n.link.Run)
 	}
+	if e.journal != nil {
+		f.start("journal", e.keepJournal)
+	}
 	f.onStop(e.handOver)
 	f.start("retention", e.forget)
 	f.start("silence", e.watchSilence)
 	f.onStop(e.stopService)
 	f.start("name", func(ctx context.Context) error {
-		return keepName(ctx, e.epoch, e, e.connected, e.claims, func() error { return e.settle(f.ctx) }, e.reconnected)
+		return keepName(ctx, e.epoch, e, e.log, e.connected, e.claims, func() error { return e.settle(f.ctx) }, e.reconnected)
 	})
 
 	if e.awaitName(f.ctx) {
+		e.awaitJournal(f.ctx)
 		e.join(f.ctx)
 	}
 	if f.ctx.Err() != nil {
@@ -239,7 +246,8 @@ func (e *Edge) run(f *floors) error {
 	close(e.ready)
 	e.log.Info("ready", "address", ln.Addr().String(), "epoch", e.epoch, "broker", e.brokerState())
 	abort := context.AfterFunc(f.ctx, func() {
-		time.AfterFunc(e.cfg.ShutdownTimeout, e.server.Abort) // harmless after a stop
+		// Clients that do not read must not take the time of what comes after them.
+		time.AfterFunc(e.cfg.ShutdownTimeout*3/4, e.server.Abort) // harmless after a stop
 	})
 	defer abort()
 	if err := e.server.Serve(f.ctx, ln); err != nil {
@@ -262,8 +270,7 @@ func (e *Edge) dial(f *floors) (err error) {
 		f.onStop(func(context.Context) error { embedded.Shutdown(); return nil })
 	}
 	events := broker.Events{
-		Connected:    func(bool) { signal(e.connected) },
-		Disconnected: func(err error) { e.log.Warn("broker away", "error", err) },
+		Connected: func(bool) { signal(e.connected) },
 	}
 	if embedded != nil {
 		e.conn, err = embedded.Dial(e.cfg.Edge, events, e.log)
@@ -285,6 +292,7 @@ func (e *Edge) dial(f *floors) (err error) {
 		return nil
 	})
 	e.makeLinks()
+	e.makeJournal()
 	close(e.made)
 	return nil
 }
@@ -329,6 +337,9 @@ func (e *Edge) reconnected() {
 	for _, n := range e.neighbours {
 		n.link.Reconnected()
 	}
+	if e.journal != nil {
+		e.journal.Reconnected()
+	}
 }
 
 // ask and claim are keepName's view of the broker.
@@ -347,9 +358,13 @@ func (e *Edge) stopService(context.Context) error {
 	return nil
 }
 
-// handOver gives the links that are up what they lack (C19).
+// handOver writes the journal and gives the links that are up what they lack, all at
+// the same time, so that none that fails costs another its time (C19).
 func (e *Edge) handOver(limit context.Context) error {
 	var all errgroup.Group
+	if e.journal != nil {
+		all.Go(func() error { return e.journal.Flush(limit) })
+	}
 	for _, n := range e.neighbours {
 		all.Go(func() error {
 			if err := n.link.HandOver(limit); err != nil {
@@ -367,6 +382,10 @@ func (e *Edge) forget(ctx context.Context) error {
 		return nil
 	}
 	const step = 4096 // slots looked at under one lock
+	var dropped func([]byte, uint64)
+	if e.journal != nil {
+		dropped = e.journal.Forgotten
+	}
 	every := min(e.cfg.Retain/10, time.Minute)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -377,7 +396,7 @@ func (e *Edge) forget(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for end := false; !end && ctx.Err() == nil; {
-			_, end = e.table.Forget(time.Now().UnixNano(), step)
+			_, end = e.table.Forget(time.Now().UnixNano(), step, dropped)
 		}
 	}
 }

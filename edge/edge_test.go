@@ -142,7 +142,7 @@ func TestAnUpdateReachesAllEdgesAndARestartedOneKnowsItBeforeItsPortOpens(t *tes
 func TestAnEdgeServesWhileTheBrokerIsAway(t *testing.T) {
 	nats := brokertest.Start(t)
 	nats.Stop()
-	a := run(t, "A", nats.URL()).ready()
+	a := run(t, "A", nats.URL(), "HERD_JOIN_TIMEOUT=200ms").ready()
 	line := a.say("IAMAT kiwi +34.068930-118.445127 1621464827.959498503")
 	if !strings.HasPrefix(line, "AT A ") {
 		t.Fatalf("H8 answered %q", line)
@@ -278,8 +278,8 @@ func TestAFloorThatFailsEndsTheRunAndIsNamed(t *testing.T) {
 
 func TestNoSecretInTheLog(t *testing.T) {
 	var out bytes.Buffer
-	log := slog.New(slog.NewJSONHandler(&out, nil))
-	cfg, _, err := FromEnvironment([]string{"HERD_EDGE=A", "HERD_TOPOLOGY=A", "HERD_LISTEN=127.0.0.1:0", "HERD_HTTP=", "NATS_URL=nats://me:hunter2@127.0.0.1:1"})
+	log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	cfg, _, err := FromEnvironment([]string{"HERD_EDGE=A", "HERD_TOPOLOGY=A", "HERD_LISTEN=127.0.0.1:0", "HERD_HTTP=", "NATS_URL=nats://me:hunter2@127.0.0.1:1", "HERD_JOIN_TIMEOUT=500ms"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,10 +14,11 @@ import (
 // joinLimit is how long an edge waits for its neighbours in all (H7).
 const joinLimit = 30 * time.Second
 
-// awaitName waits until the run has its name, or until it is clear that there is no
-// broker to ask: no connection within the time that an answer may take (H7).
+// awaitName waits until the run has its name, or until there was no broker to ask for
+// HERD_JOIN_TIMEOUT (H7): one that starts beside the edge may take a while. With
+// HERD_JOURNAL=on it waits for the broker (D4).
 func (e *Edge) awaitName(ctx context.Context) (named bool) {
-	away := time.NewTimer(askLimit)
+	away := time.NewTimer(e.cfg.JoinTimeout)
 	defer away.Stop()
 	for {
 		select {
@@ -26,11 +27,11 @@ func (e *Edge) awaitName(ctx context.Context) (named bool) {
 		case <-e.named:
 			return true
 		case <-away.C:
-			if !e.conn.Connected() {
+			if !e.conn.Connected() && e.cfg.Journal != journalOn {
 				return false
 			}
 			// The name is being asked for; that ends by itself, unless the broker goes.
-			away.Reset(askLimit)
+			away.Reset(e.cfg.JoinTimeout)
 		}
 	}
 }
@@ -45,9 +46,9 @@ func (e *Edge) join(ctx context.Context) {
 		e.log.Info("joined", "neighbours", 0)
 		return
 	}
-	if settled { // edges that all join at once wait for each other's lines
-		e.hold(true)
-		defer e.hold(false)
+	if settled { // they have what this edge is told; who joins too waits for just that
+		hold(heads, true)
+		defer hold(heads, false)
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -93,9 +94,9 @@ func (e *Edge) askHeads(ctx context.Context) (heads map[*neighbour]broker.Join, 
 	var asking errgroup.Group
 	for i, n := range e.neighbours {
 		asking.Go(func() error {
-			j, err := n.path.AskJoin(ctx, e.config)
+			j, err := n.path.AskJoin(ctx, e.configHash)
 			if err == nil {
-				n.compareConfig(e.config, j.Config)
+				n.compareConfig(e.configHash, j.Config)
 				answers[i] = &j
 			} else if !errors.Is(err, broker.ErrNobody) {
 				e.log.Info("no answer to join", "neighbour", n.name, "error", err)
@@ -120,16 +121,17 @@ func (e *Edge) askHeads(ctx context.Context) (heads map[*neighbour]broker.Join, 
 	return heads, true
 }
 
-func (e *Edge) hold(on bool) {
-	for _, n := range e.neighbours {
+// hold keeps the lines back from those that have them (link.Hold).
+func hold(settled map[*neighbour]broker.Join, on bool) {
+	for n := range settled {
 		n.link.Hold(on)
 	}
 }
 
 // answerJoin answers a neighbour that starts (H7).
 func (e *Edge) answerJoin(n *neighbour, config string) broker.Join {
-	n.compareConfig(e.config, config)
-	return broker.Join{Epoch: e.epoch, Head: e.table.Head(), Joining: !e.isReady(), Config: e.config}
+	n.compareConfig(e.configHash, config)
+	return broker.Join{Epoch: e.epoch, Head: e.table.Head(), Joining: !e.isReady(), Config: e.configHash}
 }
 
 // compareConfig notes whether a neighbour is configured otherwise, which is

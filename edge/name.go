@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
+
+	"herd/broker"
 )
 
 // claimEvery is how often a run says that it has its name, and how long one that
@@ -27,7 +30,7 @@ type names interface {
 // settle in, and from then on claims it on every connect and every ten seconds, until
 // ctx ends or another run has the better claim: a later one (H10). settled is
 // called after each claim on a connect. It is one goroutine's work.
-func keepName(ctx context.Context, epoch string, n names, connected <-chan struct{}, claims <-chan string, take func() error, settled func()) error {
+func keepName(ctx context.Context, epoch string, n names, log *slog.Logger, connected <-chan struct{}, claims <-chan string, take func() error, settled func()) error {
 	tick := time.NewTicker(claimEvery)
 	defer tick.Stop()
 	taken := false
@@ -48,7 +51,7 @@ func keepName(ctx context.Context, epoch string, n names, connected <-chan struc
 			}
 		case <-connected:
 			if !taken {
-				free, err := askTwice(ctx, n)
+				free, err := askTwice(ctx, n, log)
 				if err != nil {
 					return err
 				}
@@ -68,21 +71,24 @@ func keepName(ctx context.Context, epoch string, n names, connected <-chan struc
 
 // askTwice asks whether another run has the name, and if one does, once more
 // after ten seconds: it may just be stopping. free is false where nobody could
-// be asked.
-func askTwice(ctx context.Context, n names) (free bool, err error) {
+// be asked, because the broker is away. An answer that says no epoch is one too.
+func askTwice(ctx context.Context, n names, log *slog.Logger) (free bool, err error) {
 	for first := true; ; first = false {
 		asking, cancel := context.WithTimeout(ctx, askLimit)
 		epoch, answered, err := n.ask(asking)
 		cancel()
-		if err != nil || ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil || errors.Is(err, broker.ErrNotConnected):
 			return false, nil
-		}
-		if !answered {
+		case err != nil:
+			epoch = fmt.Sprintf("unknown (%v)", err)
+		case !answered:
 			return true, nil
 		}
 		if !first {
 			return false, fmt.Errorf("%w: epoch %s", errNameTaken, epoch)
 		}
+		log.Warn("another run has this edge's name; asking once more", "epoch", epoch, "in", claimEvery)
 		select {
 		case <-ctx.Done():
 			return false, nil

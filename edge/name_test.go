@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -29,6 +30,7 @@ type nameRun struct {
 	connected chan struct{}
 	claims    chan string
 	frozen    bool
+	odd       bool // answers without an epoch
 	holds     bool
 	ended     chan error
 	settled   int
@@ -40,7 +42,7 @@ func (r *registry) start(t *testing.T, epoch string) *nameRun {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		take := func() error { r.do(func() { n.holds = true }); return nil }
-		err := keepName(ctx, epoch, n, n.connected, n.claims, take, func() { r.do(func() { n.settled++ }) })
+		err := keepName(ctx, epoch, n, slog.New(slog.DiscardHandler), n.connected, n.claims, take, func() { r.do(func() { n.settled++ }) })
 		r.do(func() { n.holds = false })
 		n.ended <- err
 	}()
@@ -50,13 +52,18 @@ func (r *registry) start(t *testing.T, epoch string) *nameRun {
 
 func (n *nameRun) ask(ctx context.Context) (string, bool, error) {
 	var epoch string
+	odd := false
 	n.reg.do(func() {
 		for _, o := range n.reg.runs {
 			if o != n && o.holds && !o.frozen {
 				epoch = o.epoch
+				odd = o.odd
 			}
 		}
 	})
+	if odd {
+		return "", false, errors.New("an answer without an epoch")
+	}
 	if epoch == "" {
 		<-ctx.Done() // nobody: the broker may not know
 	}
@@ -187,6 +194,18 @@ func TestANameIsClaimedOnEveryConnect(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		if n := len(watcher.claims); n < 3 || n > 4 {
 			t.Errorf("H10 %d claims in 30s more, want about 3", n-1)
+		}
+	})
+}
+
+func TestAnAnswerThatCannotBeReadIsAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reg := registry{runs: []*nameRun{{holds: true, odd: true}}}
+		a := reg.start(t, younger)
+		signal(a.connected)
+		time.Sleep(12 * time.Second)
+		if err := a.hasEnded(); !errors.Is(err, errNameTaken) || !strings.Contains(err.Error(), "without an epoch") {
+			t.Errorf("H10 ended with %v", err)
 		}
 	})
 }

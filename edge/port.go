@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A port is a TCP address that is taken but not open: until open, a client that
-// connects is refused, as H7 wants it, and nobody else gets the address.
+// A port is a TCP address that is bound but not open: until open, a client that
+// connects is refused, as H7 wants it. Who listens there already shows at once; who begins
+// to listen there meanwhile, which the system allows, shows when it opens.
 type port struct {
 	file *os.File
 	addr *net.TCPAddr

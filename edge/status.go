@@ -16,8 +16,11 @@ func (e *Edge) Source() admin.Source {
 		Status:  e.Status,
 		Metrics: e.Metrics,
 		Ready: func() (bool, string) {
-			if !e.isReady() {
+			switch {
+			case !e.isReady():
 				return false, "joining"
+			case e.cfg.Durability == promiseJournal && !e.journal.Working():
+				return false, "the journal cannot be written"
 			}
 			return true, ""
 		},
@@ -44,7 +47,10 @@ func (e *Edge) Status() admin.Status {
 	s := admin.Status{
 		Edge: e.cfg.Edge, Epoch: e.epoch, Version: version,
 		Ready: e.isReady(), Clients: clients, Connections: e.server.Stats().Connections, Revision: head,
-		Journal: admin.Journal{Mode: "off"}, Broker: e.brokerState(),
+		Journal: admin.Journal{Mode: e.cfg.Journal}, Broker: e.brokerState(),
+	}
+	if lag := e.journalLag(); lag != nil {
+		s.Journal.Lag = *lag
 	}
 	for _, l := range e.Metrics().Links {
 		s.Links = append(s.Links, admin.LinkStatus{
@@ -69,6 +75,7 @@ func (e *Edge) Metrics() admin.Metrics {
 		PositionsForgotten: forgotten,
 		BrokerConnected:    e.dialled() && e.conn.Connected(),
 		PlacesSeconds:      map[string]admin.Histogram{},
+		JournalLag:         e.journalLag(),
 	}
 	for _, c := range e.handler.Stats() {
 		m.Commands = append(m.Commands, admin.CommandCount{Command: c.Verb.String(), Outcome: c.Outcome.String(), Count: c.N})
@@ -124,4 +131,19 @@ func (e *Edge) links() []*neighbour {
 		return nil
 	}
 	return e.neighbours
+}
+
+// journalLag is how many revisions the journal does not hold yet; nil where there is
+// none, or was none so far.
+func (e *Edge) journalLag() *uint64 {
+	if !e.dialled() || e.journal == nil {
+		return nil
+	}
+	select {
+	case <-e.journal.Loaded():
+	default:
+		return nil
+	}
+	lag := e.journal.Lag()
+	return &lag
 }

@@ -196,6 +196,8 @@ func TestAnIdleEdgeStopsAtOnce(t *testing.T) {
 	quiet(t)
 	_, e := newEdge(t, nil)
 	idle := dial(t, e.addr)
+	idle.send("x\n")
+	idle.expect("? x\n") // it is served, and not only in the system's queue
 	start := time.Now()
 	e.signal(syscall.SIGINT)
 	idle.end()
@@ -215,6 +217,8 @@ func TestASecondSignalEndsAnEdgeAtOnce(t *testing.T) {
 	// A client that does not end its side is drained for a second, which gives the time for
 	// a second signal.
 	busy := dial(t, e.addr)
+	busy.send("x\n")
+	busy.expect("? x\n") // it is served, and not only in the system's queue
 	e.signal(syscall.SIGTERM)
 	busy.end()
 	start := time.Now()

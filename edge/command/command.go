@@ -40,12 +40,23 @@ type Finder interface {
 	FindNow(q Query) (answer []byte, ok bool)
 }
 
-// Config is what a Handler is made with; Observe may be nil.
+// A Journal says when lines are kept (D3).
+type Journal interface {
+	// Await returns when each of these lines, or a newer one of its client, is kept; or
+	// ctx's error.
+	Await(ctx context.Context, lines []position.Ref) error
+}
+
+// Config is what a Handler is made with; Observe and Journal may be nil.
 type Config struct {
 	Edge          string
 	Table         *position.Table
 	Finder        Finder
 	PlacesTimeout time.Duration // C16
+	// Journal makes an IAMAT's answer wait until its line is kept, or JournalTimeout
+	// is over; nil: it is answered at once (D3).
+	Journal        Journal
+	JournalTimeout time.Duration
 	// Observe is told how long n commands of a kind took, each from its receipt
 	// until its answer was ready.
 	Observe func(v Verb, n int, took time.Duration)
@@ -90,6 +101,7 @@ type scratch struct {
 	steps []step
 	ops   []position.Op
 	lines []byte // the AT lines of the batch's IAMATs
+	held  held   // answers that wait for the journal
 	words []byte // the answer being put together
 }
 
@@ -117,7 +129,6 @@ func (s *Session) Take(received time.Time, lines []byte, out Answers) {
 		x.parse(h, now, line, closing)
 	}
 
-	// Also for the lines of IAMATs: x.lines may have moved as it grew.
 	h.cfg.Table.Apply(now, position.Source{}, x.ops)
 
 	var tally tally
@@ -126,6 +137,7 @@ func (s *Session) Take(received time.Time, lines []byte, out Answers) {
 		outcome := x.answer(h, received, st, out)
 		tally.note(st.verb, outcome)
 	}
+	x.held.release(h, received, out)
 	if closing {
 		out.Close()
 	}
@@ -186,7 +198,7 @@ func (x *scratch) answer(h *Handler, received time.Time, st *step, out Answers) 
 		return Invalid
 	}
 	if st.verb == IAMAT {
-		return x.answerIAMAT(st, out)
+		return x.answerIAMAT(h, st, out)
 	}
 	return x.answerWHATSAT(h, received, st, out)
 }
@@ -194,7 +206,7 @@ func (x *scratch) answer(h *Handler, received time.Time, st *step, out Answers) 
 // refuse answers what is no valid command (C4).
 func (x *scratch) refuse(line []byte, out Answers) {
 	x.words = append(append(append(x.words[:0], '?', ' '), line...), '\n')
-	out.Append(x.words)
+	x.held.append(x.words, out)
 }
 
 // Overlong answers a line too long to keep: head is its first 64 bytes, tail its

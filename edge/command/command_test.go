@@ -236,6 +236,56 @@ func TestEachCommandIsCountedAndTimedOnce(t *testing.T) {
 	}
 }
 
+// A kept is a Journal in a test's hand.
+type kept struct {
+	asked chan []position.Ref
+	err   error
+}
+
+func (k *kept) Await(ctx context.Context, lines []position.Ref) error {
+	k.asked <- lines
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return k.err
+}
+
+func TestAnswersWaitForTheJournalInTheirOrder(t *testing.T) {
+	at := func(client string) string { return "AT Clark +1621464827.223371889 " + client + " +1+1 1\n" }
+	last := at("a") + string(noPlaces) + "\n\n"
+	for _, c := range []struct {
+		name   string
+		err    error
+		want   string
+		unkept uint64
+	}{
+		{"D3 kept", nil, "? x\n" + at("a") + "? y\n" + at("b") + last, 0},
+		{"D3 not in time", context.DeadlineExceeded, "? x\n? IAMAT a +1+1 1\n? y\n? IAMAT b +1+1 1\n" + last, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			k := &kept{asked: make(chan []position.Ref, 10), err: c.err}
+			h, client := open(t, Config{Journal: k})
+			h.cfg.JournalTimeout = time.Second
+			stopped, cancel := context.WithCancel(t.Context())
+			cancel() // a stop does not end the wait (C19)
+			client.s.Take(received, []byte("x\nIAMAT a +1+1 1\ny\nIAMAT b +1+1 1\nWHATSAT a 0 0\n"), client)
+			var got string
+			for _, f := range client.out {
+				got += string(f(stopped))
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+			if lines := <-k.asked; len(lines) != 2 || len(k.asked) != 0 || len(client.out) != 2 {
+				t.Errorf("D3 a pipeline waits once for all: %v, %d answers", lines, len(client.out))
+			}
+			if n := h.count.n[IAMAT][Unkept].Load(); n != c.unkept {
+				t.Errorf("counted %d unkept, want %d", n, c.unkept)
+			}
+		})
+	}
+}
+
 // none takes answers and lets them go.
 type none struct{}
 

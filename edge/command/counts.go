@@ -26,13 +26,16 @@ const (
 	Unknown                 // a client that this edge knows nothing of (C13)
 	Invalid                 // no valid command (C4)
 	Overlong                // C5
+	Unkept                  // C4 for a journal that could not be written in time (D3)
 	outcomes
 	// Waited is OK, and its answer is timed when it is ready.
 	Waited = outcomes
+	// Pending is counted and timed when the journal has been waited for.
+	Pending = outcomes + 1
 )
 
 func (o Outcome) String() string {
-	return [...]string{"ok", "older", "expired", "full", "unknown", "invalid", "overlong"}[o]
+	return [...]string{"ok", "older", "expired", "full", "unknown", "invalid", "overlong", "unkept"}[o]
 }
 
 // A tally counts the commands of one batch, so that the shared counters are
@@ -44,6 +47,9 @@ type tally struct {
 }
 
 func (t *tally) note(v Verb, o Outcome) {
+	if o == Pending {
+		return
+	}
 	if o == Waited {
 		t.waited++
 		o = OK

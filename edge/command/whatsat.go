@@ -27,7 +27,7 @@ func (x *scratch) answerWHATSAT(h *Handler, received time.Time, st *step, out An
 	}
 	if st.radius == 0 || st.max == 0 { // C12
 		x.words = append(append(append(x.words[:0], op.Line...), noPlaces...), "\n\n"...)
-		out.Append(x.words)
+		x.held.append(x.words, out)
 		return OK
 	}
 	q := Query{Radius: st.radius, Max: st.max}
@@ -37,11 +37,12 @@ func (x *scratch) answerWHATSAT(h *Handler, received time.Time, st *step, out An
 	}
 	if json, ok := h.cfg.Finder.FindNow(q); ok {
 		x.words = append(append(append(x.words[:0], op.Line...), json...), "\n\n"...)
-		out.Append(x.words)
+		x.held.append(x.words, out)
 		// A pipeline of questions is much work for one read: others' turn comes between.
 		runtime.Gosched()
 		return OK
 	}
+	x.held.release(h, received, out)
 	line := bytes.Clone(op.Line)
 	out.Later(func(ctx context.Context) []byte {
 		ctx, cancel := context.WithTimeout(ctx, h.cfg.PlacesTimeout)

@@ -92,9 +92,9 @@ const (
 	futureLimit = time.Hour             // a receipt further ahead than this is refused (H9)
 )
 
-// A Link is one neighbour. Receive, ReceiveAck and BadMessage belong to the
-// transport's goroutine or goroutines, one call of each at a time; all other
-// methods may be called from any goroutine.
+// A Link is one neighbour. Receive and ReceiveAck belong to the transport's
+// goroutine or goroutines, one call of each at a time; all other methods may be called
+// from any goroutine.
 type Link struct {
 	cfg  Config
 	kick chan struct{} // something for Run to look at
@@ -103,6 +103,7 @@ type Link struct {
 	health   health
 	send     sender
 	receive  receiver
+	open     bool // Reconnected was called: the edge's name is its own
 	holding  bool
 	handing  bool
 	handedIt chan struct{} // closed when handing over is complete
@@ -156,6 +157,9 @@ func (l *Link) Run(ctx context.Context) error {
 
 // step does all that is due and returns when to look again at the latest.
 func (l *Link) step(now time.Time, reader *position.Reader) time.Time {
+	if !l.isOpen() {
+		return now.Add(l.cfg.Heartbeat)
+	}
 	l.checkSilence(now)
 	next := l.sendAck(now)
 	next = earliest(next, l.sendLines(now, reader))
@@ -250,11 +254,21 @@ func (l *Link) wentDown(now time.Time, reason string, attrs ...slog.Attr) {
 	l.wake()
 }
 
-// Reconnected is called when the edge's subscriptions are there, or there again:
+// isOpen says whether the link may speak: a run that has not got its name yet would be
+// taken for the one that has (H10).
+func (l *Link) isOpen() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open
+}
+
+// Reconnected is called when the edge's name is its own and its subscriptions are there,
+// or there again: before the first call the link says nothing at all, and at each
 // what was on its way may be lost. The link acks unasked, asking for all behind
 // what it holds, and moves its own cursor back to the last ack (H6).
 func (l *Link) Reconnected() {
 	l.mu.Lock()
+	l.open = true
 	l.receive.ackNow, l.receive.rewind = true, true
 	l.send.back()
 	l.send.failed = false
@@ -278,7 +292,11 @@ func (l *Link) Hold(on bool) {
 func (l *Link) HandOver(ctx context.Context) error {
 	l.mu.Lock()
 	l.handing = true
+	open := l.open
 	l.mu.Unlock()
+	if !open {
+		return nil
+	}
 	l.wake()
 	select {
 	case <-l.handedIt:
@@ -304,7 +322,7 @@ func (l *Link) checkHandedOver(read bool) {
 // sayBye tells the neighbour that this run stops (C19).
 func (l *Link) sayBye() {
 	l.mu.Lock()
-	bye, m := l.handing, l.message()
+	bye, m := l.handing && l.open, l.message()
 	l.mu.Unlock()
 	if !bye {
 		return

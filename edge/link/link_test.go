@@ -87,8 +87,18 @@ func inBubble(t *testing.T, change func(*Config), f func(r *rig)) {
 				t.Error(err)
 			}
 		})
+		r.begin()
 		f(r)
 	})
+}
+
+// begin opens the link, and takes what it says then out of the way.
+func (r *rig) begin() {
+	r.link.Reconnected()
+	if a := r.acked(); len(a) != 1 || a[0] != (Ack{Epoch: us, Rewind: true}) {
+		r.t.Errorf("H6 unasked %+v", a)
+	}
+	r.sent()
 }
 
 // tell stores n lines of new clients in our table, received now.
@@ -472,6 +482,29 @@ func TestAGoodByeTakesTheLinkDownAtOnceAndIsNotUndoneByWhatIsLate(t *testing.T) 
 	})
 }
 
+func TestALinkSaysNothingBeforeTheNameIsItsEdges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, tap: newWireTap(), table: position.New(position.Config{})}
+		r.link = New(Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
+			Table: r.table, Out: r.tap, Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- r.link.Run(ctx) }()
+		r.tell("a")
+		pass(10 * time.Second)
+		if err := r.link.HandOver(t.Context()); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if len(r.tap.messages) != 0 || len(r.tap.acks) != 0 {
+			t.Errorf("H10 said %d messages and %d acks in a name that is another run's", len(r.tap.messages), len(r.tap.acks))
+		}
+	})
+}
+
 func TestAHeldLinkAcksAndKeepsItsLinesBack(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		r.link.Hold(true)
@@ -538,6 +571,7 @@ func newHandOver(t *testing.T) handOver {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.link.Run(ctx) }()
+	r.begin()
 	return handOver{r, func() {
 		cancel()
 		if err := <-ended; err != nil {

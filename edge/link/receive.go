@@ -17,13 +17,12 @@ type receiver struct {
 	through uint64
 	live    bool // caught up since the link went up: what comes now was sent as it happened
 
-	ackNow   bool      // an ack is owed at once
-	rewind   bool      // … that asks for what is missing
-	unacked  int       // messages since the last ack
-	ackBy    time.Time // when the ack for them must go
-	last     time.Time // when the last message came
-	lastBad  time.Time // when a refusal was last logged
-	badCount uint64    // refusals since
+	ackNow  bool      // an ack is owed at once
+	rewind  bool      // … that asks for what is missing
+	unacked int       // messages since the last ack
+	ackBy   time.Time // when the ack for them must go
+	last    time.Time // when the last message came
+	lastBad time.Time // when a refusal was last logged
 }
 
 // Receive takes a message of the neighbour: merges it if it follows (H6), and
@@ -68,7 +67,8 @@ func (l *Link) Receive(m *Message) {
 	}
 	r.unacked++
 	// A heartbeat, a refusal and a message after a silence are answered at once; of
-	// others half a window may share an ack (H5). So a window never stalls on it.
+	// others half a window may share an ack (H5). So a window does not stall on it, where
+	// both ends have the same HERD_LINK_WINDOW; elsewhere for no longer than ackDelay.
 	r.ackNow = r.ackNow || r.rewind || m.Interval > 0 || now.Sub(r.last) >= quiet || r.unacked >= (l.cfg.Window+1)/2
 	r.last = now
 	if r.ackBy.IsZero() {
@@ -152,6 +152,7 @@ func (l *Link) merge(now time.Time, m *Message, live bool) {
 	var duplicates uint64
 	for i := range ops {
 		switch {
+		case ops[i].Outcome == position.Expired:
 		case ops[i].Outcome != position.Stored:
 			duplicates++
 		case live && l.cfg.Propagated != nil:
@@ -169,32 +170,29 @@ var (
 
 // refuse counts a line that is no line of the herd's, and logs one a second (H9).
 func (l *Link) refuse(now time.Time, line []byte, err error) {
-	l.count.refusedLines.Add(1)
-	l.logRefusal(now, "line refused", err, slog.String("line", string(line[:min(len(line), 256)])))
+	if l.refused(now) {
+		l.cfg.Log.Warn("line refused", "error", err, "line", string(line[:min(len(line), 256)]))
+	}
 }
 
-// BadMessage counts and logs a message that the transport could not read; it is
-// dropped without an ack (H9).
+// BadMessage counts and logs a message, ack or question that the transport could not
+// read, as one line; it is dropped without an ack (H9).
 func (l *Link) BadMessage(err error) {
-	l.count.refusedLines.Add(1)
-	l.logRefusal(time.Now(), "message refused", err)
+	if l.refused(time.Now()) {
+		l.cfg.Log.Warn("message refused", "error", err)
+	}
 }
 
-func (l *Link) logRefusal(now time.Time, event string, err error, attrs ...slog.Attr) {
+// refused counts a refusal, and says whether it may be logged: one a second.
+func (l *Link) refused(now time.Time) bool {
+	l.count.refusedLines.Add(1)
 	l.mu.Lock()
-	r := &l.receive
-	r.badCount++
-	since := r.badCount
-	quiet := now.Sub(r.lastBad) < time.Second
-	if !quiet {
-		r.lastBad, r.badCount = now, 0
+	defer l.mu.Unlock()
+	if now.Sub(l.receive.lastBad) < time.Second {
+		return false
 	}
-	l.mu.Unlock()
-	if quiet {
-		return
-	}
-	attrs = append(attrs, slog.Any("error", err), slog.Uint64("count", since))
-	l.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, event, attrs...)
+	l.receive.lastBad = now
+	return true
 }
 
 // sendAck sends the ack that is owed, if it is due, and returns when it will be.

@@ -11,7 +11,6 @@ const (
 	unit       = 8       // lines are kept in room of a multiple of this
 	chunkBytes = 1 << 16 // about what is asked of the allocator at a time
 	classes    = wire.MaxAT/unit + 1
-	noPlace    = ^uint32(0)
 )
 
 // An arena keeps the bytes of lines by size class, in chunks without pointers,

@@ -25,8 +25,11 @@ const (
 	// decides (C11), and a new client is stored whatever MaxClients is (C18).
 	Put Kind = iota
 	// PutOwn merges the line of an IAMAT that this edge received: C11 and
-	// MaxClients count.
+	// MaxClients count. The client is one of this edge's from then on (D1).
 	PutOwn
+	// PutKept merges a line that this edge's journal holds: as Put, and the client
+	// is one of this edge's (D2).
+	PutKept
 	// Get asks for the line held for a client.
 	Get
 )
@@ -53,12 +56,18 @@ type Op struct {
 	// Line is the AT line with its LF: as given for Put, what is held for Get
 	// (in room of the Op's own that its next GetLine uses again).
 	Line []byte
+	// Slot is where the record is while the client is known, and Kept that the
+	// journal holds the very line that is held after the step (D3). For PutOwn and PutKept.
+	Slot uint32
+	Kept bool
 
 	client  []byte
 	stamp   int64
 	receipt int64
 	hash    uint64
 	room    []byte
+
+	sequence uint64 // PutKept
 }
 
 // A Source says from where the lines of a batch come: the neighbour numbered
@@ -77,6 +86,7 @@ const MaxHolders = 32
 type Config struct {
 	Retain     time.Duration // S4; 0 is for ever
 	MaxClients int           // C18; 0 is no limit
+	Journal    bool          // a journal reads along: what becomes this edge's own is a change for it (D1)
 }
 
 // A Table keeps one record a client. All methods may be called from any
@@ -84,6 +94,7 @@ type Config struct {
 type Table struct {
 	retain     int64
 	maxClients int
+	journal    bool
 	seed       maphash.Seed
 
 	mu      sync.Mutex // held for one batch, one read or one step of forgetting; never over I/O
@@ -102,12 +113,15 @@ type Table struct {
 type record struct {
 	revision  uint64 // 0 is a free slot
 	effective int64  // S2
+	sequence  uint64 // the last one of the client's key in the journal that is known; 0: none (D5)
 	holders   uint32 // bit h-1: neighbour h has this line; see holder
 	place     uint32 // of the line in the arena; of a free slot: the next free one
 	size      uint16 // of the line
 	clientLen uint16
 	clientAt  uint8
 	clamped   bool // effective is not the client's own time
+	own       bool // this edge has accepted an IAMAT of the client, or its journal had (D1)
+	kept      bool // the journal holds this line
 }
 
 // A holder is what is known of the neighbour with this number: its epoch as the
@@ -160,13 +174,13 @@ func New(cfg Config) *Table {
 	if cfg.MaxClients <= 0 {
 		cfg.MaxClients = math.MaxInt
 	}
-	return &Table{retain: int64(cfg.Retain), maxClients: cfg.MaxClients, seed: maphash.MakeSeed()}
+	return &Table{retain: int64(cfg.Retain), maxClients: cfg.MaxClients, journal: cfg.Journal, seed: maphash.MakeSeed()}
 }
 
 // PutLine makes op a Put of line, from which at was parsed. line is a whole AT
 // line with its LF and must stay as it is until the batch has been applied.
 func (t *Table) PutLine(op *Op, line []byte, at *wire.AT) {
-	op.Kind, op.Outcome, op.Revision = Put, 0, 0
+	op.Kind, op.Outcome, op.Revision, op.Kept = Put, 0, 0, false
 	op.Line, op.client, op.stamp, op.receipt = line, at.Client, at.Stamp, at.Receipt
 	op.hash = maphash.Bytes(t.seed, at.Client)
 }
@@ -175,15 +189,28 @@ func (t *Table) PutLine(op *Op, line []byte, at *wire.AT) {
 // this client, with its LF, stamped and received at these Unix nanoseconds. line and
 // client must stay as they are until the batch has been applied.
 func (t *Table) PutOwnLine(op *Op, line, client []byte, stamp, receipt int64) {
-	op.Kind, op.Outcome, op.Revision = PutOwn, 0, 0
+	op.Kind, op.Outcome, op.Revision, op.Kept = PutOwn, 0, 0, false
 	op.Line, op.client, op.stamp, op.receipt = line, client, stamp, receipt
 	op.hash = maphash.Bytes(t.seed, client)
+}
+
+// PutKeptLine makes op a PutKept of line, which the journal holds at this sequence of
+// its key, and returns the client whose line it is; the error is that of wire.ParseAT.
+// line is a whole AT line with its LF and must stay as it is until the batch has been applied.
+func (t *Table) PutKeptLine(op *Op, line []byte, sequence uint64) (client []byte, err error) {
+	at, err := wire.ParseAT(line[:len(line)-1])
+	if err != nil {
+		return nil, err
+	}
+	t.PutLine(op, line, &at)
+	op.Kind, op.sequence = PutKept, sequence
+	return at.Client, nil
 }
 
 // GetLine makes op a Get of a client, whose id must stay as it is until the
 // batch has been applied.
 func (t *Table) GetLine(op *Op, client []byte) {
-	op.Kind, op.Outcome, op.Revision = Get, 0, 0
+	op.Kind, op.Outcome, op.Revision, op.Kept = Get, 0, 0, false
 	op.Line, op.client = nil, client
 	op.hash = maphash.Bytes(t.seed, client)
 }
@@ -271,8 +298,15 @@ func (t *Table) put(now int64, op *Op, bit uint32) {
 		r.place, r.size = t.lines.store(op.Line), uint16(len(op.Line))
 		t.index.add(op.hash, slot)
 		t.changed(op, slot, effective, bit)
+		t.owned(op, slot)
 		return
 	}
+	t.merge(op, slot, effective, bit)
+	t.owned(op, slot)
+}
+
+// merge puts a line to a client that is known.
+func (t *Table) merge(op *Op, slot uint32, effective int64, bit uint32) {
 	r := t.records.at(slot)
 	if op.Kind == PutOwn && t.repeats(op, r) {
 		op.Outcome, op.Revision = Same, r.revision
@@ -305,11 +339,44 @@ func (t *Table) changed(op *Op, slot uint32, effective int64, bit uint32) {
 	t.head++
 	r := t.records.at(slot)
 	r.revision, r.effective, r.holders = t.head, effective, bit
-	r.clamped = effective != op.stamp
+	r.clamped, r.kept = effective != op.stamp, false
 	r.clientAt = clientAt(op.Line)
 	r.clientLen = uint16(len(op.client))
 	t.changes.add(slot, t.head, t.live, t.records.live)
 	op.Outcome, op.Revision = Stored, t.head
+}
+
+// owned notes what a step says of the journal, after it was merged.
+func (t *Table) owned(op *Op, slot uint32) {
+	r := t.records.at(slot)
+	switch op.Kind {
+	case PutKept:
+		op.Slot = slot
+		// The very line: stored now, or held before.
+		r.own, r.sequence, r.kept = true, op.sequence, op.Outcome == Stored || op.Outcome == Held
+		op.Kept = r.kept
+		if !r.kept { // what is held is newer than the journal's, and now to be written
+			t.touch(slot)
+		}
+	case PutOwn:
+		if !r.own {
+			r.own = true
+			if op.Outcome != Stored && t.journal { // a neighbour's line, until now
+				t.touch(slot)
+				op.Revision = r.revision
+			}
+		}
+		op.Slot, op.Kept = slot, r.kept
+	}
+}
+
+// touch makes a record the newest change, its line as it is, so that who reads the
+// order of changes comes by it. Neighbours may get the line once more, which is harmless.
+func (t *Table) touch(slot uint32) {
+	t.head++
+	r := t.records.at(slot)
+	r.revision, r.holders = t.head, 0
+	t.changes.add(slot, t.head, t.live, t.records.live)
 }
 
 // clientAt is where the client's id begins in an AT line: behind "AT", the edge
@@ -371,3 +438,6 @@ func (t *Table) Stats() (clients int, head, forgotten uint64) {
 
 // Receipt is when the first edge received the line of a Put, in Unix nanoseconds.
 func (op *Op) Receipt() int64 { return op.receipt }
+
+// Sequence is the journal's for the line of a PutKept.
+func (op *Op) Sequence() uint64 { return op.sequence }

@@ -392,7 +392,7 @@ func TestRetentionForgetsAndStaysForgotten(t *testing.T) {
 		t.Errorf("S4 read %d lines, want 2", span.Lines)
 	}
 	for end := false; !end; {
-		_, end = table.Forget(now, 1)
+		_, end = table.Forget(now, 1, nil)
 	}
 	if clients, _, forgotten := table.Stats(); clients != 2 || forgotten != 1 {
 		t.Errorf("S4 %d clients, %d forgotten; want 2, 1", clients, forgotten)
@@ -401,7 +401,7 @@ func TestRetentionForgetsAndStaysForgotten(t *testing.T) {
 		t.Errorf("S4 what comes later is stored: outcome %d", got)
 	}
 	for end := false; !end; {
-		_, end = table.Forget(221*second, 2)
+		_, end = table.Forget(221*second, 2, nil)
 	}
 	if clients, _, _ := table.Stats(); clients != 0 {
 		t.Errorf("S4 a far future is forgotten by its effective time: %d clients left", clients)
@@ -427,7 +427,7 @@ func TestForgettingFindsAllOthersAgain(t *testing.T) {
 				table.Apply(now, Source{}, ops)
 				model[client] = string(line)
 			}
-			table.Forget(now, rapid.IntRange(0, 300).Draw(t, "sweep"))
+			table.Forget(now, rapid.IntRange(0, 300).Draw(t, "sweep"), nil)
 			for client, line := range model {
 				a, _ := wire.ParseAT([]byte(line[:len(line)-1]))
 				if now-a.Stamp >= 60*second {
