@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -23,7 +24,9 @@ import (
 // ends too, as a polite client does.
 type talker struct {
 	id       string
-	sent     int
+	reads    sync.Mutex   // held by a test while this client shall not read
+	made     atomic.Int64 // commands
+	sent     int          // of those made, how many a write took
 	answers  int
 	newest   int64 // the newest time that was answered
 	failures []string
@@ -33,8 +36,9 @@ func (tk *talker) fail(format string, args ...any) {
 	tk.failures = append(tk.failures, fmt.Sprintf(format, args...))
 }
 
-// run talks to one edge: positions, and every fourth command a question.
-func (tk *talker) run(e *edge, every time.Duration) {
+// run talks to one edge: positions, and every fourth command a question, so many at a time
+// and no more than the edge and the network take.
+func (tk *talker) run(e *edge, every time.Duration, many int) {
 	c, err := net.Dial("tcp", e.addr)
 	if err != nil {
 		tk.fail("dial: %v", err)
@@ -42,33 +46,44 @@ func (tk *talker) run(e *edge, every time.Duration) {
 	}
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(time.Minute))
-	commands := make(chan string, 1<<16)
+	commands := make(chan string, 1<<14)
 	over := make(chan struct{})
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		defer close(commands)
 		tick := time.NewTicker(every)
 		defer tick.Stop()
-		for n := 0; ; n++ {
+		for {
 			select {
 			case <-over:
 				return
 			case <-tick.C:
 			}
-			command := "IAMAT " + tk.id + " +34.068930-118.445127 " + posix(time.Now().UnixNano()) + "\n"
-			if n%4 == 3 {
-				command = "WHATSAT " + tk.id + " 10 5\n"
+			var text strings.Builder
+			for range many {
+				command := "IAMAT " + tk.id + " " + ucla + " " + posix(time.Now().UnixNano()) + "\n"
+				if tk.made.Add(1)%4 == 0 {
+					command = "WHATSAT " + tk.id + " 10 5\n"
+				}
+				select {
+				case <-over:
+					return
+				case commands <- command:
+				}
+				text.WriteString(command)
 			}
-			commands <- command
-			if _, err := io.WriteString(c, command); err != nil {
+			if _, err := io.WriteString(c, text.String()); err != nil {
 				return // the reader says why
 			}
-			tk.sent++
+			tk.sent = int(tk.made.Load())
 		}
 	})
 	r := bufio.NewReaderSize(c, 64<<10)
 	for {
-		if _, err := r.Peek(1); err != nil {
+		tk.reads.Lock()
+		_, err := r.Peek(1)
+		tk.reads.Unlock()
+		if err != nil {
 			if err != io.EOF {
 				tk.fail("the connection ended with %v after %d answers", err, tk.answers)
 			}
@@ -122,7 +137,7 @@ func TestAStoppingEdgeOwesNobodyAnything(t *testing.T) {
 	var talking sync.WaitGroup
 	for i := range talkers {
 		talkers[i] = &talker{id: fmt.Sprintf("talker-%d", i)}
-		talking.Go(func() { talkers[i].run(stopping, size(10*time.Millisecond, 5*time.Millisecond)) })
+		talking.Go(func() { talkers[i].run(stopping, size(10*time.Millisecond, 5*time.Millisecond), 1) })
 	}
 	pass(t, size(time.Second, 5*time.Second))
 	told := time.Now()
@@ -189,6 +204,72 @@ func transcribed(t *testing.T, path string) (commands, answers int) {
 		}
 	}
 	return commands, answers
+}
+
+// C19: an edge that stops has not read all that its clients go on to send; that must not
+// cost them an answer.
+func TestAStoppingEdgeLosesNoAnswerToAReset(t *testing.T) {
+	_, e := newEdge(t, nil)
+	floods := make([]*talker, 4)
+	var talking sync.WaitGroup
+	for i := range floods {
+		floods[i] = &talker{id: fmt.Sprintf("flood-%d", i)}
+		talking.Go(func() { floods[i].run(e, time.Millisecond, 1000) })
+	}
+	pass(t, size(500*time.Millisecond, 5*time.Second))
+	// Buffers fill in both directions, and are full when the signal comes.
+	for _, tk := range floods {
+		tk.reads.Lock()
+	}
+	for _, tk := range floods {
+		last, since := int64(0), time.Now()
+		eventually(t, promise(10*time.Second), "all buffers are full", func() error {
+			if now := tk.made.Load(); now != last {
+				last, since = now, time.Now()
+			}
+			if time.Since(since) < 100*time.Millisecond {
+				return errors.New("it still sends")
+			}
+			return nil
+		})
+	}
+	e.signal(syscall.SIGTERM)
+	throughout(t, 100*time.Millisecond, "nobody reads", func() error { return nil })
+	for _, tk := range floods {
+		tk.reads.Unlock()
+	}
+	if code := e.wait(promise(10 * time.Second)); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	talking.Wait()
+	made, answers := 0, 0
+	for _, tk := range floods {
+		for _, failure := range tk.failures {
+			t.Errorf("%s: %s", tk.id, failure)
+		}
+		made, answers = made+int(tk.made.Load()), answers+tk.answers
+	}
+	t.Logf("%d answers to %d commands", answers, made)
+	if answers == 0 || answers == made {
+		t.Error("the edge left nothing unread: this was no flood")
+	}
+}
+
+// C19: what links lack is handed on before the edge ends, here what waits for company
+// (HERD_LINK_LINGER).
+func TestAStoppingEdgeHandsOnWhatItsLinksLack(t *testing.T) {
+	quiet(t)
+	h := newHerd(t, options{topology: "Clark-Jaquez", env: map[string]string{"HERD_LINK_LINGER": "1s"}})
+	clark, jaquez := h.edges["Clark"], h.edges["Jaquez"]
+	told := time.Now().UnixNano()
+	talk(t, clark.addr, "IAMAT kiwi "+ucla+" "+posix(told)+"\n")
+	clark.signal(syscall.SIGTERM)
+	if code := clark.wait(promise(10 * time.Second)); code != 0 {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	if err := holds(jaquez, []string{"kiwi"}, []int64{told}); err != nil {
+		t.Error(err)
+	}
 }
 
 // C19: nothing owed, nothing waited for.
