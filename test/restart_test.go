@@ -272,6 +272,30 @@ func TestAStoppingEdgeHandsOnWhatItsLinksLack(t *testing.T) {
 	}
 }
 
+// C19: a client that reads nothing does not decide how an edge stops: what others were
+// answered is handed on all the same, within HERD_SHUTDOWN_TIMEOUT.
+func TestAClientThatNeverReadsDoesNotHoldUpAStop(t *testing.T) {
+	quiet(t)
+	const limit = 4 * time.Second
+	h := newHerd(t, options{topology: "Clark-Jaquez", env: map[string]string{
+		"HERD_LINK_LINGER": "1s", "HERD_SHUTDOWN_TIMEOUT": limit.String(),
+	}})
+	clark, jaquez := h.edges["Clark"], h.edges["Jaquez"]
+	deaf := dial(t, clark.addr)
+	deaf.SetReadBuffer(4 << 10)
+	deaf.SetWriteDeadline(time.Now().Add(time.Second)) // long enough to fill all buffers
+	io.WriteString(deaf, "IAMAT deaf "+ucla+" 5\n"+strings.Repeat("WHATSAT deaf 50 20\n", 1<<20))
+	told := time.Now().UnixNano()
+	talk(t, clark.addr, "IAMAT kiwi "+ucla+" "+posix(told)+"\n")
+	start := time.Now()
+	clark.signal(syscall.SIGTERM)
+	code := clark.wait(limit + promise(time.Second))
+	t.Logf("ended %v after SIGTERM, exit code %d", time.Since(start).Round(time.Millisecond), code)
+	if err := holds(jaquez, []string{"kiwi"}, []int64{told}); err != nil {
+		t.Error(err)
+	}
+}
+
 // C19: nothing owed, nothing waited for.
 func TestAnIdleEdgeStopsAtOnce(t *testing.T) {
 	quiet(t)

@@ -2,24 +2,30 @@ package test
 
 import (
 	"errors"
+	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // H7, H8: an edge whose broker is not there starts and serves its clients, and hands on what
 // they told it once the broker is there.
 func TestAnEdgeStartsWithoutItsBroker(t *testing.T) {
 	quiet(t)
+	env := map[string]string{"HERD_JOIN_TIMEOUT": "1s"}
 	t.Run("no broker", func(t *testing.T) {
 		quiet(t)
-		h := newHerd(t, options{topology: "Clark-Jaquez", unready: []string{"Clark", "Jaquez"}})
+		h := newHerd(t, options{topology: "Clark-Jaquez", env: env, unready: []string{"Clark", "Jaquez"}})
 		h.nats.kill()
 		startsWithoutBroker(t, h, h.nats.start)
 	})
 	t.Run("a broker that accepts and says nothing", func(t *testing.T) {
 		quiet(t)
-		h := newHerd(t, options{topology: "Clark-Jaquez", unready: []string{"Clark", "Jaquez"}, proxies: true})
+		h := newHerd(t, options{topology: "Clark-Jaquez", env: env, unready: []string{"Clark", "Jaquez"}, proxies: true})
 		for _, e := range h.all() {
 			e.proxy.silent(true)
 		}
@@ -52,6 +58,81 @@ func startsWithoutBroker(t *testing.T, h *herd, back func()) {
 	back()
 	learned := awaitHolds(t, time.Now(), promise(3*time.Second), h.all(), []string{"kiwi"}, []int64{told})
 	t.Logf("both ready %v after their start; %v after the broker's return both know", opened.Round(time.Millisecond), learned.Round(time.Millisecond))
+}
+
+// H7: an edge whose broker is a little late waits for it, and does not answer `?` for clients
+// that the herd knows.
+func TestAnEdgeWaitsForALateBroker(t *testing.T) {
+	quiet(t)
+	h := newHerd(t, options{topology: "Clark-Jaquez", proxies: true})
+	clark, jaquez := h.edges["Clark"], h.edges["Jaquez"]
+	told := time.Now().UnixNano()
+	talk(t, jaquez.addr, "IAMAT kiwi "+ucla+" "+posix(told)+"\n")
+	clark.kill()
+	clark.proxy.silent(true)
+	clark.start()
+	throughout(t, 2*time.Second, "the port stays closed", func() error {
+		if c, err := net.Dial("tcp", clark.addr); err == nil {
+			c.Close()
+			return errors.New("it is open")
+		}
+		return nil
+	})
+	clark.proxy.silent(false)
+	clark.awaitReady()
+	if err := holds(clark, []string{"kiwi"}, []int64{told}); err != nil {
+		t.Error(err)
+	}
+}
+
+// H7: while an edge joins it takes no commands, over NATS neither, for which it would have
+// to answer `?`; and it joins for HERD_JOIN_TIMEOUT at most when nothing comes.
+func TestAnEdgeThatJoinsTakesNoCommands(t *testing.T) {
+	quiet(t)
+	h := newHerd(t, options{topology: "Clark-Jaquez", env: map[string]string{"HERD_JOIN_TIMEOUT": "2s"}, unready: []string{"Clark", "Jaquez"}})
+	clark, nc := h.edges["Clark"], h.operator()
+	// A neighbour that holds ten revisions and sends none of them.
+	var asked atomic.Int32
+	_, err := nc.Subscribe("herd.join.Clark.Jaquez", func(m *nats.Msg) {
+		asked.Add(1)
+		m.RespondMsg(&nats.Msg{Header: nats.Header{
+			"Herd-Epoch": {"00000000000004d2-00000001"}, "Herd-Head": {"10"}, "Herd-Config": {"0123456789abcdef"},
+		}})
+	})
+	if err == nil {
+		err = nc.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	clark.start()
+	eventually(t, promise(3*time.Second), "Clark asks its neighbour", func() error {
+		if asked.Load() == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	start := time.Now()
+	throughout(t, time.Second, "the edge joins", func() error {
+		if c, err := net.Dial("tcp", clark.addr); err == nil {
+			c.Close()
+			return errors.New("its client port is open")
+		}
+		for _, endpoint := range []string{"iamat", "whatsat"} {
+			reply, err := nc.Request("herd.edge.Clark."+endpoint, []byte("kiwi 0 0"), 100*time.Millisecond)
+			if err == nil && strings.HasPrefix(string(reply.Data), "? ") {
+				return fmt.Errorf("%s over NATS answers %q", endpoint, reply.Data)
+			}
+		}
+		return nil
+	})
+	clark.awaitReady()
+	if took := time.Since(start); took > promise(3*time.Second) {
+		t.Errorf("it joined for %v, HERD_JOIN_TIMEOUT is 2s", took)
+	}
+	if got := lookup(t, clark.addr, "kiwi"); got != "? WHATSAT kiwi 0 0" {
+		t.Errorf("it answers %q", got)
+	}
 }
 
 // CONTRACT.md: an edge may have the broker inside, for itself and for others.

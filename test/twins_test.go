@@ -19,7 +19,11 @@ func twin(t *testing.T, e *edge) *edge {
 func TestASecondRunOfALiveNameGivesUp(t *testing.T) {
 	quiet(t)
 	h := newHerd(t, options{topology: "Clark-Jaquez"})
-	first := h.edges["Clark"]
+	first, jaquez := h.edges["Clark"], h.edges["Jaquez"]
+	rewinds := func() float64 {
+		return first.metric("herd_link_rewinds_total") + jaquez.metric("herd_link_rewinds_total")
+	}
+	before := rewinds()
 	s, err := askStatus(h.operator(), "Clark")
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +41,10 @@ func TestASecondRunOfALiveNameGivesUp(t *testing.T) {
 	}
 	if !first.running() {
 		t.Error("the first run ended too")
+	}
+	// A run without its name says nothing on links, or the live run's would begin anew.
+	if now := rewinds(); now != before {
+		t.Errorf("the second run made links go back %v times", now-before)
 	}
 	if got := talk(t, first.addr, "hello\n"); got != "? hello\n" {
 		t.Errorf("the first run answers %q", got)
