@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -645,29 +644,26 @@ func TestLoadMissesNothingWhileOthersWrite(t *testing.T) { // D5
 	b := journal(t, c)
 	entries := fresh("kiwi", 500)
 	write(t, b, entries)
-	var stop atomic.Bool
-	over := make(chan error, 1)
-	go func() {
-		for i := 0; !stop.Load(); i++ {
-			some := entries[i*50%500:][:50]
-			for k := range some {
-				some[k].Expect = some[k].Sequence
-			}
-			if _, err := b.Write(context.Background(), some); err != nil {
-				over <- err
-				return
-			}
-		}
-		over <- nil
-	}()
+	ctx := soon(t)
 	for range 5 {
+		over := make(chan error, 1)
+		go func() {
+			var err error
+			for i := 0; i < 500 && err == nil; i += 100 {
+				some := entries[i : i+50]
+				for k := range some {
+					some[k].Expect = some[k].Sequence
+				}
+				_, err = b.Write(ctx, some)
+			}
+			over <- err
+		}()
 		if all, st := load(t, b); len(all) != 500 {
 			t.Errorf("%d entries, %+v", len(all), st)
 		}
-	}
-	stop.Store(true)
-	if err := take(t, over, "end of writing"); err != nil {
-		t.Error(err)
+		if err := take(t, over, "end of writing"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	holds(t, b, entries)
 }
