@@ -166,6 +166,20 @@ func TestAllWrongVariablesAreNamedAtOnce(t *testing.T) {
 	}
 }
 
+// CONTRACT.md: a key is shown nowhere, in no log and no error.
+func TestAKeyIsShownNowhere(t *testing.T) {
+	quiet(t)
+	const key = "AIza-that-nobody-may-read"
+	for _, broken := range []string{"HERD_GOOGLE_KEY_FILE", "HERD_MAX_LINE"} {
+		env, _ := untouched(t)
+		env["HERD_GOOGLE_KEY"], env["HERD_LOG_LEVEL"] = key, "debug"
+		env[broken] = wrong(t)[broken]
+		if said := configFault(t, env, 2); !names(said, broken) || strings.Contains(said, key) {
+			t.Errorf("with a wrong %s it says %q", broken, said)
+		}
+	}
+}
+
 func TestConfigurationsThatContradictThemselves(t *testing.T) {
 	quiet(t)
 	for _, c := range []struct {
