@@ -305,10 +305,13 @@ func (b *Bucket) Get(ctx context.Context, key string) (e BucketEntry, ok bool, e
 	return e, ok, nil
 }
 
-// State is that of the stream now.
+// State is that of the stream now; the zero State where there is no such stream.
 func (b *Bucket) State(ctx context.Context) (state BucketState, err error) {
 	err = b.do(ctx, "look at", func(ctx context.Context, _ *nats.Conn, js jetstream.JetStream) error {
 		state, err = b.state(ctx, js)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return nil
+		}
 		return err
 	})
 	return state, err
