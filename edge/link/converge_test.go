@@ -47,7 +47,7 @@ func storm(t *testing.T, seed uint64, most int, stripTo bool) (wrong string) {
 	}
 	n.noise(0.15, 0.05, 30*time.Millisecond)
 
-	version := 1000 // all have as many digits, so that text compares as numbers do
+	version := 5000 // all have as many digits, so that text compares as numbers do
 	for range 150 {
 		e := names[r.IntN(count)]
 		runs := n.of(e)
