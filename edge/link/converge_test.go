@@ -156,7 +156,7 @@ func storm(t *testing.T, seed uint64, most int, stripTo bool) (wrong string) {
 }
 
 func TestAnyHerdConvergesAfterAnyFaults(t *testing.T) {
-	for seed := range uint64(seeds(25, 1500)) {
+	for seed := range uint64(seeds(25, 400)) {
 		synctest.Test(t, func(t *testing.T) {
 			if wrong := storm(t, seed, 30, false); wrong != "" {
 				t.Errorf("seed %d: %s", seed, wrong)
@@ -169,7 +169,7 @@ func TestAnyHerdConvergesAfterAnyFaults(t *testing.T) {
 // protocol without Herd-To is known to be wrong.
 func TestWithoutHerdToSomeHerdsDiverge(t *testing.T) {
 	diverged := 0
-	for seed := range uint64(seeds(150, 1500)) {
+	for seed := range uint64(seeds(150, 400)) {
 		synctest.Test(t, func(t *testing.T) {
 			if storm(t, seed, 7, true) != "" {
 				diverged++
