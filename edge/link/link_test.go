@@ -214,6 +214,23 @@ func TestAQuietLinkSendsHeartbeatsOutsideTheWindow(t *testing.T) {
 	})
 }
 
+func TestAQuietLinkMeasuresItsRoundTripByHeartbeats(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.ack(0, false)
+		for len(r.tap.messages) > 0 {
+			<-r.tap.messages
+		}
+		for len(r.tap.messages) == 0 {
+			pass(100 * time.Millisecond)
+		}
+		pass(3 * time.Millisecond)
+		r.ack(0, false)
+		if got := r.link.Stats().RoundTrip; got < 3*time.Millisecond || got > 103*time.Millisecond {
+			t.Errorf("round trip %v, want that of the heartbeat", got)
+		}
+	})
+}
+
 func TestTheWindowFillsAndWhatPilesUpGoesInTheNextMessage(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		r.ack(0, false)

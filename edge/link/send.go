@@ -22,6 +22,7 @@ type sender struct {
 	rewoundTo  uint64    // and where to
 	failed     bool      // the transport refuses; look again at the next heartbeat or reconnect
 	roundTrip  time.Duration
+	pinged     time.Time // when a heartbeat went while no message was on its way: its ack comes at once
 	skippedOne time.Time // since when the cursor might move without a line to send
 }
 
@@ -188,6 +189,9 @@ func (l *Link) sendHeartbeat(now time.Time) time.Time {
 	}
 	s.lastSend = now
 	s.failed = false
+	if s.pinged = (time.Time{}); len(s.flights) == 0 {
+		s.pinged = now
+	}
 	m := l.message()
 	l.mu.Unlock()
 	m.Head = l.cfg.Table.Head()
@@ -205,6 +209,10 @@ func (l *Link) ReceiveAck(a Ack) {
 	up := l.alive(now, a.Epoch)
 	s := &l.send
 	full := len(s.flights) >= l.cfg.Window
+	if !s.pinged.IsZero() && len(s.flights) == 0 {
+		s.took(now.Sub(s.pinged))
+	}
+	s.pinged = time.Time{}
 	through, back := a.Through, a.Rewind
 	if a.Of != l.cfg.Epoch || through > s.sent { // another epoch of ours, or more than was sent
 		through, back = 0, true
@@ -256,10 +264,14 @@ func (l *Link) acknowledged(now time.Time, through uint64) {
 		return
 	}
 	// The newest message that the ack reaches is the one that it was sent for.
-	trip := now.Sub(s.flights[n-1].at)
+	s.took(now.Sub(s.flights[n-1].at))
+	s.flights = append(s.flights[:0], s.flights[n:]...)
+}
+
+// took notes a round trip.
+func (s *sender) took(trip time.Duration) {
 	if s.roundTrip == 0 {
 		s.roundTrip = trip
 	}
 	s.roundTrip += (trip - s.roundTrip) / 8
-	s.flights = append(s.flights[:0], s.flights[n:]...)
 }
