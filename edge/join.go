@@ -57,8 +57,13 @@ func (e *Edge) join(ctx context.Context) {
 		missing, through := 0, uint64(0)
 		for n, j := range heads {
 			epoch, held := n.link.Held()
-			if epoch != j.Epoch {
-				held = 0
+			switch epoch {
+			case j.Epoch:
+			case "":
+				held = 0 // nothing came yet
+			default:
+				delete(heads, n) // the run that told of this head is no more
+				continue
 			}
 			through += held
 			if held < j.Head {
@@ -66,7 +71,7 @@ func (e *Edge) join(ctx context.Context) {
 			}
 		}
 		now := time.Now()
-		if through != last {
+		if through > last {
 			moved, last = now, through
 		}
 		switch {

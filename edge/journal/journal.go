@@ -60,6 +60,8 @@ type Store interface {
 var (
 	ErrNone    = errors.New("no store for the journal here")
 	ErrRefused = errors.New("the journal has something newer")
+
+	errGoneBack = errors.New("the journal's store has gone back")
 )
 
 const (
@@ -137,6 +139,7 @@ func (j *Journal) Working() bool { return j.writing.Load() }
 // store that fails is tried again.
 func (j *Journal) Run(ctx context.Context) error {
 	opened := false
+	failing := false
 	reader := position.NewReader()
 	retry := retryFirst
 	for ctx.Err() == nil {
@@ -145,12 +148,21 @@ func (j *Journal) Run(ctx context.Context) error {
 			if err = j.open(ctx); err == nil {
 				opened = true
 			}
+		} else if j.asked() && j.wentBack(ctx) {
+			opened = false
+			continue
 		} else {
 			err = j.write(ctx)
 		}
+		if errors.Is(err, errGoneBack) {
+			j.cfg.Log.Warn("the journal's store has gone back: what is known is written anew")
+			opened = false
+			continue
+		}
 		if err != nil {
 			j.writing.Store(false)
-			j.complain(ctx, err)
+			j.complain(ctx, err, failing)
+			failing = true
 			j.retries.Add(1)
 			if j.sleep(ctx, retry) { // a reconnect: at once
 				retry = retryFirst
@@ -163,6 +175,10 @@ func (j *Journal) Run(ctx context.Context) error {
 			continue
 		}
 		j.writing.Store(true)
+		if failing {
+			failing = false
+			j.cfg.Log.Info("journal written again")
+		}
 		retry = retryFirst
 		if j.cursor.Load() < j.cfg.Table.Head() || j.gone.any() {
 			continue
@@ -179,6 +195,16 @@ func (j *Journal) Run(ctx context.Context) error {
 	return nil
 }
 
+// asked says whether a reconnect wants the store looked at.
+func (j *Journal) asked() bool {
+	select {
+	case <-j.check:
+		return true
+	default:
+		return false
+	}
+}
+
 // sleep waits before another try; a reconnect ends it early, which it reports.
 func (j *Journal) sleep(ctx context.Context, d time.Duration) (reconnected bool) {
 	t := time.NewTimer(d)
@@ -192,7 +218,9 @@ func (j *Journal) sleep(ctx context.Context, d time.Duration) (reconnected bool)
 	return false
 }
 
-func (j *Journal) complain(ctx context.Context, err error) {
+// complain logs a failure: the first of an outage for people, the others for those who
+// look closely.
+func (j *Journal) complain(ctx context.Context, err error, again bool) {
 	switch {
 	case ctx.Err() != nil:
 	case errors.Is(err, ErrNone):
@@ -202,8 +230,10 @@ func (j *Journal) complain(ctx context.Context, err error) {
 			close(j.none)
 			j.cfg.Log.Warn("no journal: the broker has no JetStream")
 		}
+	case again:
+		j.cfg.Log.Debug("journal", "error", err)
 	default:
-		j.cfg.Log.Warn("journal", "error", err)
+		j.cfg.Log.Warn("journal not written", "error", err)
 	}
 }
 
@@ -259,7 +289,12 @@ func (j *Journal) write(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("write %d entries: %w", len(j.entries), err)
 		}
-		j.state.Last = max(j.state.Last, last)
+		// A store that went back while it was written to takes the write, and shows it
+		// by where the write begins.
+		if last-uint64(len(j.entries)) < j.state.Last {
+			return errGoneBack
+		}
+		j.state.Last = last
 		for i := range j.items {
 			j.items[i].Sequence = j.entries[i].Sequence
 		}

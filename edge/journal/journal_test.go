@@ -425,6 +425,31 @@ func TestNothingNewerIsEverOverwritten(t *testing.T) {
 			t.Errorf("D5 holds %v, want %v", got, want)
 		}
 	})
+	bubble(t, "D5 an older bucket comes back while the edge writes", func(t *testing.T, s *shelf) {
+		r := start(t, s, 0)
+		r.own("c", 5)
+		pass(time.Second)
+		var last uint64
+		var old map[string]Entry
+		s.do(func() { last, old = s.last, maps.Clone(s.entries) })
+		for i := range 10 {
+			r.own(fmt.Sprint("d", i), 5)
+			pass(10 * time.Millisecond)
+		}
+		s.do(func() { s.last, s.entries = last, old })
+		// Writes go on, and lift the store past where it was, before anybody looks.
+		for i := range 30 {
+			r.own(fmt.Sprint("e", i), 5)
+			if i == 29 {
+				r.j.Reconnected()
+			}
+			time.Sleep(100 * time.Microsecond)
+		}
+		pass(time.Second)
+		if got := s.values(); len(got) != 41 {
+			t.Errorf("D5 holds %d of 41 clients", len(got))
+		}
+	})
 	bubble(t, "D5 JetStream away at the start, and back with more than the edge has", func(t *testing.T, s *shelf) {
 		before := start(t, s, 0)
 		before.own("c", 5)

@@ -74,6 +74,9 @@ func (j *Journal) mend(ctx context.Context) error {
 		if held.Sequence == it.Sequence {
 			continue // not the one that was refused
 		}
+		if held.Sequence < it.Sequence {
+			return errGoneBack
+		}
 		it.Sequence = held.Sequence
 		j.cfg.Table.Expect(it)
 		if !ok {
