@@ -422,8 +422,8 @@ func TestABucketThatIsGoneIsMadeAnew(t *testing.T) { // D5
 	if _, err := b.Write(soon(t), fresh("kiwi", 2)); !errors.Is(err, broker.ErrNobody) {
 		t.Errorf("write: %v, want %v", err, broker.ErrNobody)
 	}
-	if _, err := b.State(soon(t)); err == nil || errors.Is(err, broker.ErrNoJetStream) {
-		t.Errorf("state: %v", err)
+	if got, err := b.State(soon(t)); err != nil || got != (broker.BucketState{}) {
+		t.Errorf("state %+v, %v; want the zero State", got, err)
 	}
 	if _, _, err := b.Get(soon(t), "kiwi.0"); err == nil || errors.Is(err, broker.ErrNoJetStream) {
 		t.Errorf("get: %v", err)
