@@ -146,6 +146,14 @@ func TestALinkSendsWhatIsBehindItsCursor(t *testing.T) {
 		t.Errorf("H4: headers %v, want revision 1", m.Header)
 	}
 	s.ack(m)
+	// The first ack tells Clark whom it speaks to, and moves its cursor (H6): what it sent
+	// before that came it would send again.
+	eventually(t, promise(2*time.Second), "Clark has the ack", func() error {
+		if lag := s.clark.metric("herd_link_lag", `neighbour="Jaquez"`); lag != 0 {
+			return fmt.Errorf("herd_link_lag is %v", lag)
+		}
+		return nil
+	})
 
 	// Three messages fill the window; what comes then waits, and is one line a client.
 	for i := range 3 {

@@ -217,7 +217,7 @@ func TestPositionsAreForgottenWhenTheirTimeIsUp(t *testing.T) {
 	if got := lookup(t, clark.addr, "old"); got != "? WHATSAT old 0 0" {
 		t.Errorf("what was forgotten is stored again: %q", got)
 	}
-	eventually(t, promise(2*time.Second), "what was forgotten is counted", func() error {
+	eventually(t, 30*time.Second, "what was forgotten is counted", func() error {
 		if n := clark.metric("herd_positions_forgotten_total"); n != 1 {
 			return errors.New("not yet")
 		}
