@@ -156,7 +156,7 @@ func storm(t *testing.T, seed uint64, most int, stripTo bool) (wrong string) {
 }
 
 func TestAnyHerdConvergesAfterAnyFaults(t *testing.T) {
-	for seed := range uint64(seeds(25, 400)) {
+	for seed := range uint64(seeds(25, 150)) {
 		synctest.Test(t, func(t *testing.T) {
 			if wrong := storm(t, seed, 30, false); wrong != "" {
 				t.Errorf("seed %d: %s", seed, wrong)
