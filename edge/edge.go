@@ -386,7 +386,7 @@ func (e *Edge) forget(ctx context.Context) error {
 	if e.journal != nil {
 		dropped = e.journal.Forgotten
 	}
-	every := min(e.cfg.Retain/10, time.Minute)
+	every := min(e.cfg.Retain/60, time.Minute)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
