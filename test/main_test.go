@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	asked := false
 	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
 	if !asked {
-		flag.Set("test.parallel", "6")
+		flag.Set("test.parallel", "10")
 	}
 	rememberSources()
 	m.Run() // its result is the exit code when TestMain returns
