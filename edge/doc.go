@@ -8,10 +8,10 @@
 //	     │ one batch    (grammar)    (what went in and out)
 //	edge/position
 //	the newest line a client, one order of changes
-//	  │ cursor      ▲ merge
-//	edge/link (one a neighbour)
-//	  │ messages, acks
-//	broker ── herd.at.<from>.<to> ── NATS
+//	  │ cursors     ▲ merge
+//	edge/link (one a neighbour)      edge/journal (own clients)
+//	  │ messages, acks                    │ atomic batches
+//	broker ── herd.at.<from>.<to> ── NATS ── KV herd_<edge>
 //
 // One update's way: the server stamps when its read returned and hands the
 // complete lines to a command session, which parses them, merges them into the
