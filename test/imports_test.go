@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"places/osm":        {"places", "places/nearby"},
 	"places/gazetteer":  {"places", "places/nearby"},
 	"edge":              {"edge/*", "broker", "broker/topology", "places", "places/*"},
-	"cmd/edge":          {"edge", "edge/admin"},
+	"cmd/edge":          {"edge"},
 	"cmd/herd":          {"edge", "edge/admin", "edge/wire", "broker", "broker/topology", "places", "cmd/herd/load"},
 	"cmd/herd/load":     {"edge/wire"},
 	"test":              {},
@@ -41,6 +41,7 @@ var arrows = map[string][]string{
 // monopolies are modules that only one room may import.
 var monopolies = map[string]string{
 	"github.com/nats-io/":                     "broker",
+	"github.com/synadia-io/":                  "broker",
 	"github.com/prometheus/":                  "edge/admin",
 	"github.com/tidwall/cities":               "places/gazetteer",
 	"github.com/HdrHistogram/hdrhistogram-go": "cmd/herd/load",
