@@ -93,7 +93,6 @@ type Journal struct {
 
 	cursor  atomic.Uint64
 	writing atomic.Bool // the last write was acknowledged, or nothing was to be written
-	retries atomic.Uint64
 
 	// Run's own:
 	state   State
@@ -163,7 +162,6 @@ func (j *Journal) Run(ctx context.Context) error {
 			j.writing.Store(false)
 			j.complain(ctx, err, failing)
 			failing = true
-			j.retries.Add(1)
 			if j.sleep(ctx, retry) { // a reconnect: at once
 				retry = retryFirst
 			} else {
