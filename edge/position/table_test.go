@@ -447,6 +447,40 @@ func TestForgettingFindsAllOthersAgain(t *testing.T) {
 	})
 }
 
+// TestRoomIsUsedAgain: what was forgotten or outgrown makes room for what comes.
+func TestRoomIsUsedAgain(t *testing.T) {
+	table := New(Config{Retain: time.Minute})
+	room := func() (bytes int) {
+		for _, c := range table.lines.class {
+			for _, chunk := range c.chunks {
+				bytes += len(chunk)
+			}
+		}
+		return bytes + len(table.records.chunks)*recordChunk
+	}
+	first := 0
+	for round := range 30 {
+		now := int64(round*200) * second
+		for i := range 2000 {
+			client := fmt.Sprintf("client-%d-%d", round, i)
+			short := at("A", client, "+1+1", float64(round*200), 0)
+			long := at("A", client, "+1.000000000000000000+1.0000000000000", float64(round*200+1), 0)
+			apply(t, table, now, Source{}, Put, short, long)
+		}
+		for end := false; !end; {
+			_, end = table.Forget(now+100*second, 500, nil)
+		}
+		switch round {
+		case 2: // by now the rounds' numbers have one digit each, and all classes their chunks
+			first = room()
+		default:
+			if got := room(); round > 2 && got > first+4*chunkBytes {
+				t.Fatalf("room for %d bytes after round %d, %d after the third", got, round, first)
+			}
+		}
+	}
+}
+
 func TestLinesOfAllSizesKeepTheirBytes(t *testing.T) {
 	table := New(Config{})
 	for round := range 3 {
