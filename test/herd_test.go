@@ -25,6 +25,7 @@ type options struct {
 	proxies  bool              // a proxy between each edge and the broker
 	each     func(*edge)       // what else an edge needs in its environment
 	unready  []string          // edges that the test starts itself
+	nats     []string          // more arguments of nats-server
 }
 
 // herd is a nats-server and edges, each a process.
@@ -54,7 +55,7 @@ func newHerd(t *testing.T, o options) *herd {
 	h.names = strings.FieldsFunc(h.topology, func(r rune) bool { return r == '-' || r == ',' })
 	slices.Sort(h.names)
 	h.names = slices.Compact(h.names)
-	h.nats = startNATS(t)
+	h.nats = startNATS(t, o.nats...)
 	for _, name := range h.names {
 		e := &edge{t: t, name: name}
 		broker := h.nats.url()

@@ -178,11 +178,12 @@ type natsServer struct {
 	*process
 	t    *testing.T
 	addr string
+	args []string // besides those for the address
 }
 
-func startNATS(t *testing.T) *natsServer {
+func startNATS(t *testing.T, args ...string) *natsServer {
 	t.Helper()
-	n := &natsServer{t: t, addr: local(freePort(t))}
+	n := &natsServer{t: t, addr: local(freePort(t)), args: args}
 	n.start()
 	return n
 }
@@ -190,8 +191,20 @@ func startNATS(t *testing.T) *natsServer {
 // start runs the server and waits until it takes connections.
 func (n *natsServer) start() {
 	n.t.Helper()
+	n.launch()
+	n.awaitHello()
+}
+
+// launch runs the server.
+func (n *natsServer) launch() {
+	n.t.Helper()
 	host, port, _ := net.SplitHostPort(n.addr)
-	n.process = start(n.t, "nats-server", binary(n.t, "nats-server"), nil, "-a", host, "-p", port)
+	n.process = start(n.t, "nats-server", binary(n.t, "nats-server"), nil, append([]string{"-a", host, "-p", port}, n.args...)...)
+}
+
+// awaitHello waits until the server takes connections.
+func (n *natsServer) awaitHello() {
+	n.t.Helper()
 	eventually(n.t, 20*time.Second, "nats-server listens", func() error {
 		conn, err := net.DialTimeout("tcp", n.addr, time.Second)
 		if err != nil {
