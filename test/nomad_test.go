@@ -121,13 +121,13 @@ func (n *nomad) run(ctx context.Context) {
 
 // tell has one update answered. Where an edge does not, it is as often said again, to
 // another edge, as given up.
-func (n *nomad) tell(ctx context.Context, tr *trail, text string, time int64) bool {
+func (n *nomad) tell(ctx context.Context, tr *trail, text string, ns int64) bool {
 	for again := false; n.move(ctx); again = true {
 		if again {
 			n.count.retries++
 		}
-		tr.sent = time
-		if n.say(tr, text, time) {
+		tr.sent = ns
+		if n.say(tr, text, ns) {
 			return true
 		}
 		if n.dice.IntN(2) == 0 {
@@ -138,7 +138,7 @@ func (n *nomad) tell(ctx context.Context, tr *trail, text string, time int64) bo
 }
 
 // say sends one update and reads its answer; it reports whether that is an AT line.
-func (n *nomad) say(tr *trail, text string, told_ int64) bool {
+func (n *nomad) say(tr *trail, text string, ns int64) bool {
 	start := time.Now()
 	n.conn.SetDeadline(start.Add(promise(10 * time.Second)))
 	_, err := io.WriteString(n.conn, "IAMAT "+text+"\n")
@@ -159,7 +159,7 @@ func (n *nomad) say(tr *trail, text string, told_ int64) bool {
 	switch {
 	case strings.HasPrefix(answer, "AT "+n.edge.name+" ") && strings.HasSuffix(answer, " "+text+"\n"):
 		n.count.at++
-		tr.answered, tr.line, tr.read = told_, strings.TrimSuffix(answer, "\n"), now
+		tr.answered, tr.line, tr.read = ns, strings.TrimSuffix(answer, "\n"), now
 		select {
 		case n.of.told <- told{n.edge, now}:
 		default:
