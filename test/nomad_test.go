@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,14 +62,14 @@ func (c *tally) add(d tally) {
 	c.slowest = max(c.slowest, d.slowest)
 }
 
-// startNomads sends n clients to these edges until stop.
-func startNomads(t *testing.T, edges []*edge, n int, seed uint64) *nomads {
+// startNomads sends n clients to these edges until stop. Their ids begin with prefix.
+func startNomads(t *testing.T, edges []*edge, n int, prefix string, seed uint64) *nomads {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	all := &nomads{edges: edges, told: make(chan told), cancel: cancel}
 	for i := range n {
 		all.running.Go(func() {
-			one := nomad{of: all, name: fmt.Sprintf("nomad-%d", i), dice: rand.New(rand.NewPCG(seed, uint64(i)))}
+			one := nomad{of: all, name: fmt.Sprintf("%s-%d", prefix, i), dice: rand.New(rand.NewPCG(seed, uint64(i)))}
 			one.run(ctx)
 		})
 	}
@@ -209,4 +210,30 @@ func (n *nomad) fail(format string, args ...any) {
 	if len(n.of.failures) < 10 {
 		n.of.failures = append(n.of.failures, fmt.Sprintf(format, args...))
 	}
+}
+
+// lostBy has a text for each id of which one of these edges does not hold what was last
+// answered, or something that was sent after it.
+func lostBy(t *testing.T, edges []*edge, trails []trail) (lost []string) {
+	t.Helper()
+	ids := make([]string, len(trails))
+	for i, tr := range trails {
+		ids[i] = tr.id
+	}
+	wrong := make([]string, len(ids))
+	for _, e := range edges {
+		lines, err := held(e.addr, ids)
+		if err != nil {
+			t.Fatalf("ask %s: %v", e.name, err)
+		}
+		for i, tr := range trails {
+			switch at := stamp(lines[i]); {
+			case at < tr.answered:
+				wrong[i] = fmt.Sprintf("%q was answered at %s; %s holds %q", tr.line, posix(tr.read.UnixNano()), e.name, lines[i])
+			case at > tr.sent:
+				t.Errorf("%s holds %q of %s, which told nothing after %s", e.name, lines[i], tr.id, posix(tr.sent))
+			}
+		}
+	}
+	return slices.DeleteFunc(wrong, func(what string) bool { return what == "" })
 }

@@ -68,7 +68,7 @@ func newStorm(t *testing.T, o options) *storm {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	s := &storm{t: t, h: newHerd(t, o), dice: rand.New(rand.NewPCG(seed, 0))}
-	s.nomads = startNomads(t, s.h.all(), 200, seed)
+	s.nomads = startNomads(t, s.h.all(), 200, "nomad", seed)
 	return s
 }
 
@@ -100,17 +100,22 @@ func (s *storm) rage(span time.Duration) (lost int) {
 		s.t.Error(failure)
 	}
 	rest := s.rest()
-	lost, settled := s.lost()
+	asking := time.Now()
+	losses := lostBy(s.t, s.h.all(), all.trails)
+	asked := time.Since(asking)
+	for _, what := range losses[:min(len(losses), 5)] {
+		s.t.Log(what)
+	}
 	c := all.count
 	s.t.Logf("%v: %d commands of %d ids: %d answered AT (%d%%), %d refused, %d without an answer; %d were said again; the slowest answer took %v",
 		span, c.commands(), len(all.trails), c.at, 100*c.at/max(1, c.commands()), c.refused, c.dead, c.retries, c.slowest.Round(time.Millisecond))
 	s.t.Logf("killed: %d edges, %d brokers, of these %d together, at most %v after the edge's answer, and %d more than %v after it",
 		s.edges, s.brokers, s.together, s.slowestTogether.Round(time.Microsecond), s.late, justAnswered)
-	s.t.Logf("at rest after %v; %d lost, seen %v later", rest.Round(time.Millisecond), lost, settled.Round(time.Millisecond))
+	s.t.Logf("at rest after %v; %d ids are lost, as %v of questions tell", rest.Round(time.Millisecond), len(losses), asked.Round(time.Millisecond))
 	if s.together == 0 {
 		s.t.Errorf("no edge was killed with the broker within %v of its answer", justAnswered)
 	}
-	return lost
+	return len(losses)
 }
 
 // kill ends an edge, or the broker where e is nil, and starts it again.
@@ -193,41 +198,6 @@ func (s *storm) rest() time.Duration {
 		return nil
 	})
 	return time.Since(start)
-}
-
-// lost counts the ids of which an edge does not hold what was last answered, or something
-// that was sent after it.
-func (s *storm) lost() (lost int, took time.Duration) {
-	s.t.Helper()
-	start := time.Now()
-	var ids []string
-	for _, tr := range s.nomads.trails {
-		ids = append(ids, tr.id)
-	}
-	wrong := make([]string, len(ids))
-	for _, e := range s.h.all() {
-		lines, err := held(e.addr, ids)
-		if err != nil {
-			s.t.Fatalf("ask %s: %v", e.name, err)
-		}
-		for i, tr := range s.nomads.trails {
-			switch at := stamp(lines[i]); {
-			case at < tr.answered:
-				wrong[i] = fmt.Sprintf("%q was answered at %s; %s holds %q", tr.line, posix(tr.read.UnixNano()), e.name, lines[i])
-			case at > tr.sent:
-				s.t.Errorf("%s holds %q of %s, which told nothing after %s", e.name, lines[i], tr.id, posix(tr.sent))
-			}
-		}
-	}
-	for _, what := range wrong {
-		if what == "" {
-			continue
-		}
-		if lost++; lost <= 10 {
-			s.t.Log(what)
-		}
-	}
-	return lost, time.Since(start)
 }
 
 // checkAtomicBatches: what an edge makes of its journal anew with each start and each

@@ -3,6 +3,7 @@ package test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"regexp"
@@ -22,10 +23,15 @@ type up struct {
 }
 
 // startUp runs `herd up` and waits for its `ready`.
-func startUp(t *testing.T, args ...string) *up {
+func startUp(t *testing.T, args ...string) *up { return startUpWith(t, nil, args...) }
+
+// startUpWith is startUp with variables of the edges.
+func startUpWith(t *testing.T, env map[string]string, args ...string) *up {
 	t.Helper()
 	u := &up{t: t, temp: t.TempDir(), addrs: map[string]string{}}
-	u.process = start(t, "herd up", binary(t, "herd"), map[string]string{"TMPDIR": u.temp}, append([]string{"up"}, args...)...)
+	all := map[string]string{"TMPDIR": u.temp}
+	maps.Copy(all, env)
+	u.process = start(t, "herd up", binary(t, "herd"), all, append([]string{"up"}, args...)...)
 	eventually(t, promise(20*time.Second), "herd up is ready", func() error {
 		if !u.running() {
 			t.Fatalf("herd up ended with exit code %d", u.cmd.ProcessState.ExitCode())
@@ -105,6 +111,40 @@ func TestOneCommandRunsTheHerd(t *testing.T) {
 	u.interrupt()
 	if entries, err := os.ReadDir(u.temp); err != nil || len(entries) != 0 {
 		t.Errorf("the temporary folder is not removed: %v, %v", entries, err)
+	}
+}
+
+// D2, D3: a herd that is killed in the middle of its work, as by a power cut or for want of
+// memory, knows when it is started again all that it answered.
+func TestAHerdInOneProcessSurvivesBeingKilled(t *testing.T) {
+	data := t.TempDir()
+	var trails []trail
+	for round := range size(3, 10) {
+		u := startUpWith(t, map[string]string{"HERD_DURABILITY": "journal"}, "--base-port", "0", "--http", "", "--nats", "", "--data", data)
+		var edges []*edge
+		for name, addr := range u.addrs {
+			edges = append(edges, &edge{t: t, name: name, addr: addr})
+		}
+		began := time.Now()
+		eventually(t, promise(20*time.Second), "every edge holds what was answered before the herd was killed", func() error {
+			if lost := lostBy(t, edges, trails); len(lost) > 0 {
+				return fmt.Errorf("%d ids of %d are lost: %s", len(lost), len(trails), lost[0])
+			}
+			return nil
+		})
+		t.Logf("round %d: all that %d ids told is held by all edges %v after ready", round, len(trails), time.Since(began).Round(time.Millisecond))
+		roam := startNomads(t, edges, 50, fmt.Sprintf("round-%d", round), uint64(began.UnixNano()))
+		pass(t, size(500*time.Millisecond, 5*time.Second))
+		<-roam.told
+		u.kill()
+		roam.stop()
+		for _, failure := range roam.failures {
+			t.Error(failure)
+		}
+		if roam.count.at == 0 {
+			t.Fatalf("nothing was answered: %+v", roam.count)
+		}
+		trails = append(trails, roam.trails...)
 	}
 }
 
