@@ -79,6 +79,7 @@ func (e *Edge) makeLinks() {
 				}
 			},
 		})
+		n.link.Hold(true) // until it is known what the neighbour has (catchUp)
 		e.neighbours = append(e.neighbours, n)
 	}
 }

@@ -232,10 +232,7 @@ func (e *Edge) run(f *floors) error {
 		return keepName(ctx, e.epoch, e, e.log, e.connected, e.claims, func() error { return e.settle(f.ctx) }, e.reconnected)
 	})
 
-	if e.awaitName(f.ctx) {
-		e.awaitJournal(f.ctx)
-		e.join(f.ctx)
-	}
+	e.catchUp(f.ctx)
 	if f.ctx.Err() != nil {
 		return nil
 	}

@@ -36,19 +36,55 @@ func (e *Edge) awaitName(ctx context.Context) (named bool) {
 	}
 }
 
-// join waits until this edge holds what its neighbours held when it asked them,
-// or until nothing has come for HERD_JOIN_TIMEOUT, or for half a minute (H7). So a
-// restart does not answer "?" for clients that the herd knows.
-func (e *Edge) join(ctx context.Context) {
-	start := time.Now()
+// catchUp returns when this edge holds what its journal and its neighbours hold (D2, H7),
+// as far as those can be waited for. So a restart does not answer "?" for clients that the
+// herd knows.
+//
+// The links are held when it begins and not when it returns. First those to neighbours that
+// have not joined are let go, and then, when this edge has what the others have, theirs;
+// the journal is loaded beside that: it may take as long as JetStream is away (D4), and
+// the links have to hand on meanwhile what others say.
+func (e *Edge) catchUp(ctx context.Context) {
+	defer e.release(nil)
+	if !e.awaitName(ctx) {
+		return
+	}
+	loaded := make(chan struct{})
+	go func() {
+		defer close(loaded)
+		e.awaitJournal(ctx)
+	}()
 	heads, settled := e.askHeads(ctx)
+	if settled {
+		e.release(heads)
+		e.join(ctx, heads)
+	}
+	e.release(nil)
+	late := false // the journal
+	select {
+	case <-loaded:
+	default:
+		late = e.journal != nil
+		<-loaded
+	}
+	if settled && !late || ctx.Err() != nil {
+		return
+	}
+	// While a journal was waited for much may have happened; and who starts beside this
+	// edge has had nothing to tell of before its own was loaded.
+	if e.journal != nil {
+		heads, _ = e.askHeads(ctx)
+	}
+	e.join(ctx, heads)
+}
+
+// join waits until this edge holds what its neighbours held when it asked them,
+// or until nothing has come for HERD_JOIN_TIMEOUT, or for half a minute (H7).
+func (e *Edge) join(ctx context.Context, heads map[*neighbour]broker.Join) {
+	start := time.Now()
 	if len(heads) == 0 {
 		e.log.Info("joined", "neighbours", 0)
 		return
-	}
-	if settled { // they have what this edge is told; who joins too waits for just that
-		hold(heads, true)
-		defer hold(heads, false)
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -126,10 +162,12 @@ func (e *Edge) askHeads(ctx context.Context) (heads map[*neighbour]broker.Join, 
 	return heads, true
 }
 
-// hold keeps the lines back from those that have them (link.Hold).
-func hold(settled map[*neighbour]broker.Join, on bool) {
-	for n := range settled {
-		n.link.Hold(on)
+// release lets the links say what they have (link.Hold), but for those to these.
+func (e *Edge) release(but map[*neighbour]broker.Join) {
+	for _, n := range e.neighbours {
+		if _, held := but[n]; !held {
+			n.link.Hold(false)
+		}
 	}
 }
 

@@ -1,7 +1,9 @@
 package edge
 
 import (
+	"bytes"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,5 +69,85 @@ func TestAJoinThatBringsNothingMoreEnds(t *testing.T) {
 	}
 	if clients := b.edge.Status().Clients; clients != 100 {
 		t.Errorf("H7 %d clients, want what came", clients)
+	}
+}
+
+func TestWhoJoinsSendsNothingToThoseWhoHaveIt(t *testing.T) {
+	nats := brokertest.Start(t, brokertest.JetStream)
+	before := run(t, "B", nats.URL(), "HERD_JOURNAL=on").ready()
+	const n = 50
+	var lines []byte
+	for i := range n {
+		lines = append(lines, before.say("IAMAT c%d +1+1 1", i)...)
+	}
+	if err := before.end(); err != nil { // its journal holds them
+		t.Fatal(err)
+	}
+
+	// A has joined and holds them too. It takes its time to say so, but is there: all that B
+	// would send it, it would get.
+	const epoch = "00000000000000a1-00000001"
+	var came, acked, asked atomic.Uint64
+	conn, err := broker.Dial(broker.Options{URL: nats.URL()}, "A", broker.Events{}, brokertest.Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	if err := conn.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a := conn.Neighbour("herd", "A", "B")
+	send := func(m broker.Message) {
+		m.Epoch, m.Head = epoch, n
+		if err := a.Send(&m); err != nil {
+			t.Errorf("send: %v", err)
+		}
+	}
+	err = a.Listen(broker.Handlers{
+		Message: func(m broker.Message) {
+			came.Add(uint64(bytes.Count(m.Lines, []byte("\n"))))
+			if err := a.Ack(broker.Ack{Epoch: epoch, Of: m.Epoch, Through: m.Through}); err != nil {
+				t.Errorf("ack: %v", err)
+			}
+		},
+		Join: func(string) broker.Join {
+			asked.Add(1)
+			<-time.After(300 * time.Millisecond) // A is slow
+			send(broker.Message{Through: n, Lines: lines})
+			return broker.Join{Epoch: epoch, Head: n, Config: "x"}
+		},
+		Ack: func(ack broker.Ack) {
+			if acked.Store(ack.Through); ack.Of != epoch { // its first: a sign of life
+				send(broker.Message{Interval: time.Second})
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := run(t, "B", nats.URL(), "HERD_JOURNAL=on").ready()
+	if clients := b.edge.Status().Clients; clients != n {
+		t.Errorf("H7 opened its port with %d of %d clients", clients, n)
+	}
+	if asked.Load() == 0 {
+		t.Error("H7 A was not asked")
+	}
+	eventually(t, "A to hear that B holds all", func() bool { return acked.Load() == n })
+	eventually(t, "A to lack nothing", func() bool { return b.edge.Status().Links[0].Lag == 0 })
+	if got := came.Load(); got != 0 {
+		t.Errorf("H4, H7 sent A %d lines that it holds", got)
+	}
+	b.say("IAMAT new +1+1 1")
+	eventually(t, "A to hear what is new", func() bool { return came.Load() == 1 })
+}
+
+func TestWhoWaitsForItsJournalHandsOn(t *testing.T) {
+	nats := brokertest.Start(t) // without JetStream
+	a, c := run(t, "A", nats.URL()).ready(), run(t, "C", nats.URL()).ready()
+	b := run(t, "B", nats.URL(), "HERD_JOURNAL=on")
+	line := a.say("IAMAT kiwi +1+1 1")
+	eventually(t, "D4, H1 C to know what A was told", c.knows(line))
+	if b.edge.isReady() {
+		t.Error("D4 B is ready without its journal")
 	}
 }

@@ -126,9 +126,9 @@ type record struct {
 
 // A holder is what is known of the neighbour with this number: its epoch as the
 // last message that taught us named it, and the newest revision of ours at the
-// moment when that epoch was first met. A record's bit counts only if it
-// got its revision later: so a new epoch makes all older knowledge void (H4)
-// without a look at a single record.
+// moment when that epoch took the place of another; 0 for the first. A record's bit
+// counts only if it got its revision later: so a new epoch makes all older knowledge
+// void (H4) without a look at a single record.
 type holder struct {
 	epoch string
 	floor uint64
@@ -239,11 +239,14 @@ func (t *Table) Apply(now int64, from Source, ops []Op) {
 
 // taught notes that a neighbour's epoch teaches us, and returns its bit.
 func (t *Table) taught(from Source) uint32 {
-	if from.Holder < 1 || from.Holder > MaxHolders {
+	if from.Holder < 1 || from.Holder > MaxHolders || from.Epoch == "" {
 		return 0
 	}
 	if h := &t.holders[from.Holder]; h.epoch != from.Epoch {
-		h.epoch, h.floor = from.Epoch, t.head
+		if h.epoch != "" { // what is marked until now is the last epoch's
+			h.floor = t.head
+		}
+		h.epoch = from.Epoch
 	}
 	return 1 << (from.Holder - 1)
 }

@@ -322,6 +322,15 @@ func TestWhatANeighboursEpochHoldsIsNotSentBackToIt(t *testing.T) {
 	if got := read(Source{1, "e1"}); got != 0 {
 		t.Errorf("H4 the same line came from there since: %d lines, want none", got)
 	}
+	apply(t, table, 0, Source{2, "e1"}, Put, b)
+	if got := read(Source{2, "e1"}); got != 1 {
+		t.Errorf("H4 a line of the journal came with the first that a neighbour says: %d lines, want only the other", got)
+	}
+	apply(t, table, 0, Source{Holder: 3}, Put, b)
+	apply(t, table, 0, Source{3, "e1"}, Put, a)
+	if got := read(Source{3, "e1"}); got != 1 {
+		t.Errorf("H4 only what an epoch taught is known of it: %d lines, want 1", got)
+	}
 	if got := read(Source{1, "e2"}); got != 2 {
 		t.Errorf("H4 acks of another epoch: %d lines, want everything back", got)
 	}
