@@ -83,7 +83,7 @@ type Conn struct {
 // once. It then tries to reach the broker until Close, and again whenever it
 // is lost. The error is that of [Options.Validate].
 func Dial(o Options, name string, ev Events, log *slog.Logger) (*Conn, error) {
-	s, err := o.settings()
+	s, err := o.settings(log)
 	if err != nil {
 		return nil, err
 	}

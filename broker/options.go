@@ -5,13 +5,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"herd/certs"
 )
 
 // DefaultURL is where the broker is looked for when nothing else is said.
@@ -36,7 +38,7 @@ type Options struct {
 // the name of its variable, joined by [errors.Join]. It reads the files that
 // the options name, but connects to nothing. No secret is in the errors.
 func (o Options) Validate() error {
-	_, err := o.settings()
+	_, err := o.settings(slog.New(slog.DiscardHandler))
 	return err
 }
 
@@ -63,8 +65,9 @@ func (o Options) servers() []string {
 	return servers
 }
 
-// settings are the options as nats.go takes them, with all problems joined.
-func (o Options) settings() (nats.Options, error) {
+// settings are the options as nats.go takes them, with all problems joined. log is
+// told of certificate files that are renewed.
+func (o Options) settings(log *slog.Logger) (nats.Options, error) {
 	s := settings()
 	var problems []error
 	bad := func(variable string, err error) {
@@ -120,19 +123,29 @@ func (o Options) settings() (nats.Options, error) {
 		}
 	}
 
+	// nats.go asks for both before each handshake. Its own options would fail it while a
+	// renewal is half written; a Keeper goes on with what it has.
 	if o.CA != "" {
-		if err := checkCA(o.CA); err != nil {
+		if keeper, err := certs.Keep(certs.Files{CA: o.CA}, log); err != nil {
 			bad("NATS_CA", err)
 		} else {
 			apply("NATS_CA", nats.RootCAs(o.CA))
+			s.RootCAsCB = func() (*x509.CertPool, error) {
+				keeper.Look()
+				return keeper.Now().CA, nil
+			}
 		}
 	}
 	switch {
 	case o.Cert != "" && o.Key != "":
-		if _, err := tls.LoadX509KeyPair(o.Cert, o.Key); err != nil {
-			bad("NATS_CERT, NATS_KEY", err)
+		if keeper, err := certs.Keep(certs.Files{Cert: o.Cert, Key: o.Key}, log); err != nil {
+			bad("NATS_CERT, NATS_KEY", errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")))
 		} else {
 			apply("NATS_CERT, NATS_KEY", nats.ClientCert(o.Cert, o.Key))
+			s.TLSCertCB = func() (tls.Certificate, error) {
+				keeper.Look()
+				return *keeper.Now().Pair, nil
+			}
 		}
 	case o.Cert != "":
 		bad("NATS_CERT", errors.New("a certificate needs NATS_KEY"))
@@ -190,17 +203,6 @@ func checkServer(text string) error {
 		if _, err := strconv.ParseUint(p, 10, 16); err != nil {
 			return fmt.Errorf("port %s is not one of 1 to 65535", p)
 		}
-	}
-	return nil
-}
-
-func checkCA(file string) error {
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-		return fmt.Errorf("%s: no certificate in it", file)
 	}
 	return nil
 }

@@ -20,10 +20,20 @@ import (
 // This file is where the rooms' words meet: each says what it needs in its own.
 
 // handler gives each connection of the server a command session.
-type handler struct{ *command.Handler }
+type handler struct {
+	*command.Handler
+	identity string // HERD_TLS_IDENTITY
+}
 
-func (h handler) Open(string, *tls.ConnectionState) server.Session {
-	return session{h.Handler.Open()}
+func (h handler) Open(_ string, state *tls.ConnectionState) server.Session {
+	if h.identity == "" {
+		return session{h.Handler.Open()}
+	}
+	var ids []string
+	if state != nil && len(state.VerifiedChains) > 0 {
+		ids = identities(h.identity, state.PeerCertificates[0])
+	}
+	return session{h.Handler.OpenFor(ids)}
 }
 
 type session struct{ *command.Session }

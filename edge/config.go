@@ -30,13 +30,13 @@ type Config struct {
 	Topology *topology.Graph `env:"HERD_TOPOLOGY" envDefault:"Clark-Jaquez,Clark-Juzang,Bernard-Jaquez,Bernard-Juzang,Bernard-Johnson,Johnson-Juzang"`
 	// TCP address for clients; port 0 is any free port.
 	Listen string `env:"HERD_LISTEN" envDefault:"127.0.0.1:12000"`
-	// Certificate of TLS for clients. Not in this version.
+	// PEM file of the certificate for clients, and those between it and its authority: the client port speaks TLS, 1.2 or later. Read again when it is renewed.
 	TLSCert string `env:"HERD_TLS_CERT"`
-	// Key of TLS for clients. Not in this version.
+	// PEM file of the key of `HERD_TLS_CERT`.
 	TLSKey string `env:"HERD_TLS_KEY"`
-	// Authority whose certificates clients must have. Not in this version.
+	// PEM file of the authorities that sign clients' certificates: a client without one is refused.
 	TLSClientCA string `env:"HERD_TLS_CLIENT_CA"`
-	// `cn` or `san`: a client may report only the id that its certificate names. Not in this version.
+	// `cn` or `san`: a client may report only the id that its certificate names, as the common name or as a DNS name, e-mail address or URI. Needs `HERD_TLS_CLIENT_CA`.
 	TLSIdentity string `env:"HERD_TLS_IDENTITY"`
 	// Address of `/metrics`, `/healthz`, `/readyz` and the status page `/`; empty is off.
 	HTTP string `env:"HERD_HTTP" envDefault:"127.0.0.1:12080"`
@@ -127,7 +127,7 @@ type Config struct {
 // FromEnvironment reads the configuration from environ, KEY=VALUE pairs as
 // [os.Environ] returns them; of a repeated key the last counts. It changes
 // nothing and starts nothing, but looks at the process's file limit and at
-// what the paths name, and reads the NATS_* credentials.
+// what the paths name, and reads certificates and the NATS_* credentials.
 //
 // An empty value means off where a variable can be off (HERD_HTTP,
 // HERD_TRANSCRIPT, HERD_JOURNAL and all that are off by default), elsewhere the
@@ -168,7 +168,7 @@ func fromEnvironment(environ []string, files uint64) (cfg Config, warnings []str
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, warnings, err
 	}
-	return cfg, warnings, nil
+	return cfg, append(warnings, cfg.expired()...), nil
 }
 
 // parse fills cfg with vars and defaults. unparsed says of each variable that

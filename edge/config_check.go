@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"herd/broker/topology"
+	"herd/certs"
 )
 
 const (
@@ -77,7 +78,7 @@ func (c *Config) faults(vars map[string]string, unparsed map[string]error, files
 	k.oneOf("HERD_JOURNAL", c.Journal, "on", "auto", "off")
 	k.oneOf("HERD_JOURNAL_STORAGE", c.JournalStorage, "file", "memory")
 	k.want("HERD_PLACES", areProviders(providers(c.Places)), "auto, or some of google, google-legacy, osm and gazetteer parted by commas")
-	k.oneOf("HERD_TLS_IDENTITY", c.TLSIdentity, "", "cn", "san")
+	k.oneOf("HERD_TLS_IDENTITY", c.TLSIdentity, "", byCommonName, byAltName)
 	for name, value := range map[string]string{
 		"HERD_LISTEN": c.Listen, "HERD_HTTP": c.HTTP, "HERD_EMBEDDED_NATS_LISTEN": c.EmbeddedNATSListen,
 	} {
@@ -89,6 +90,7 @@ func (c *Config) faults(vars map[string]string, unparsed map[string]error, files
 
 	k.edge(c)
 	k.paths(c)
+	k.tls(c)
 	if c.EmbeddedNATS && vars["NATS_URL"] != "" {
 		k.fault("HERD_EMBEDDED_NATS", "true, but NATS_URL names another server; set one of the two")
 	}
@@ -163,6 +165,42 @@ func (k *checks) paths(c *Config) {
 	}
 }
 
+// tls checks the files of TLS for clients: each by itself, then that none lacks another,
+// then that the key is the certificate's.
+func (k *checks) tls(c *Config) {
+	for name, files := range map[string]certs.Files{
+		"HERD_TLS_CERT":      {CA: c.TLSCert}, // certificates too
+		"HERD_TLS_KEY":       {Key: c.TLSKey},
+		"HERD_TLS_CLIENT_CA": {CA: c.TLSClientCA},
+	} {
+		if _, err := certs.Read(files); err != nil {
+			k.file(name, err)
+		}
+	}
+	for _, lack := range []struct{ name, value, need, needed string }{
+		{"HERD_TLS_CERT", c.TLSCert, "HERD_TLS_KEY", c.TLSKey},
+		{"HERD_TLS_KEY", c.TLSKey, "HERD_TLS_CERT", c.TLSCert},
+		{"HERD_TLS_CLIENT_CA", c.TLSClientCA, "HERD_TLS_CERT", c.TLSCert},
+		{"HERD_TLS_IDENTITY", c.TLSIdentity, "HERD_TLS_CLIENT_CA", c.TLSClientCA},
+	} {
+		if lack.value != "" && lack.needed == "" {
+			k.fault(lack.name, quote(lack.value)+", but it needs "+lack.need)
+		}
+	}
+	if c.TLSCert != "" && c.TLSKey != "" && k.faults["HERD_TLS_CERT"] == "" {
+		if _, err := certs.Read(certs.Files{Cert: c.TLSCert, Key: c.TLSKey}); err != nil {
+			k.file("HERD_TLS_KEY", err)
+		}
+	}
+}
+
+// file notes what is wrong with the file that a variable names.
+func (k *checks) file(name string, err error) {
+	if wrong, ok := errors.AsType[*certs.FileError](err); ok {
+		k.fault(name, quote(wrong.File)+": "+wrong.Err.Error())
+	}
+}
+
 // later refuses what this version would promise and not keep. A value that is
 // the default asks for nothing.
 func (k *checks) later(c *Config) {
@@ -171,10 +209,6 @@ func (k *checks) later(c *Config) {
 		return // parse has said so of c before
 	}
 	for name, asked := range map[string]bool{
-		"HERD_TLS_CERT":        c.TLSCert != "",
-		"HERD_TLS_KEY":         c.TLSKey != "",
-		"HERD_TLS_CLIENT_CA":   c.TLSClientCA != "",
-		"HERD_TLS_IDENTITY":    c.TLSIdentity != "",
 		"HERD_GOOGLE_KEY":      c.GoogleKey.Reveal() != "",
 		"HERD_GOOGLE_KEY_FILE": c.GoogleKeyFile != "",
 		"HERD_GOOGLE_FIELDS":   c.GoogleFields != "",

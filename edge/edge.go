@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"herd/broker"
+	"herd/certs"
 	"herd/edge/admin"
 	"herd/edge/command"
 	"herd/edge/journal"
@@ -50,6 +52,7 @@ type Edge struct {
 	handler    *command.Handler
 	server     *server.Server
 	finder     *places.Finder
+	certs      *certs.Keeper   // of the client port; nil: plain TCP
 	transcript *transcript.Log // nil: off
 	conn       *broker.Conn
 	journal    *journal.Journal // nil: off
@@ -118,9 +121,17 @@ func New(cfg Config, shared Shared) (*Edge, error) {
 	e.server = server.New(server.Config{
 		MaxLine: cfg.MaxLine, MaxConns: cfg.MaxConns,
 		IdleTimeout: cfg.IdleTimeout, WriteTimeout: cfg.WriteTimeout,
-		Recorder: e.clientRecorder(), Log: e.log,
-	}, handler{e.handler})
+		TLS: e.clientTLS(), Recorder: e.clientRecorder(), Log: e.log,
+	}, handler{e.handler, cfg.TLSIdentity})
 	return e, nil
+}
+
+// clientTLS is nil for plain TCP.
+func (e *Edge) clientTLS() *tls.Config {
+	if e.certs == nil {
+		return nil
+	}
+	return forClients(e.certs)
 }
 
 // NewFinder makes what finds places: the built-in places. Several edges may share one.
@@ -140,6 +151,11 @@ func (e *Edge) take() (err error) {
 	if e.cfg.HTTP != "" {
 		if e.adminLn, err = net.Listen("tcp", e.cfg.HTTP); err != nil {
 			return fmt.Errorf("admin port (HERD_HTTP): %w", err)
+		}
+	}
+	if e.cfg.TLSCert != "" {
+		if e.certs, err = certs.Keep(e.cfg.clientFiles(), e.log); err != nil {
+			return fmt.Errorf("certificates (HERD_TLS_CERT, HERD_TLS_KEY, HERD_TLS_CLIENT_CA): %w", err)
 		}
 	}
 	if e.cfg.Data != "" {
@@ -181,8 +197,12 @@ func (e *Edge) isReady() bool {
 	}
 }
 
-// Reopen opens the transcript's file anew (SIGHUP, C20).
+// Reopen opens the transcript's file anew (SIGHUP, C20), and looks for renewed
+// certificate files, which would otherwise be seen by the next client.
 func (e *Edge) Reopen() {
+	if e.certs != nil {
+		e.certs.Look()
+	}
 	if e.transcript != nil {
 		e.transcript.Reopen()
 	}

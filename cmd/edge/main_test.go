@@ -65,7 +65,7 @@ func TestAWrongConfigurationIsOneMessage(t *testing.T) {
 	const want = `edge: the configuration is wrong
   HERD_EDGE: required: this edge's name
   HERD_LISTEN: "here", want HOST:PORT, such as 127.0.0.1:12000 or [::1]:0
-  HERD_TLS_CERT: not in this version
+  HERD_TLS_CERT: "cert.pem": no such file or directory
   warning: HERD_LISTENS: no such variable; did you mean HERD_LISTEN?
 `
 	if code != exitUsage || stdout != "" || stderr != want {

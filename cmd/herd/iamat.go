@@ -39,10 +39,11 @@ What the edge answers is printed. A refusal begins with "? ", and exits 1.
 type asking struct {
 	addr    string
 	timeout time.Duration
+	secure  *tlsFlags
 }
 
 func askFlags(fs *flag.FlagSet) *asking {
-	a := &asking{}
+	a := &asking{secure: newTLSFlags(fs)}
 	fs.StringVar(&a.addr, "addr", "127.0.0.1:12000", "client port of the edge, `HOST:PORT`")
 	fs.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long to wait for the answer, a `DURATION`")
 	return a
@@ -62,9 +63,13 @@ func (a *asking) ask(ctx context.Context, p *process, verb string, operands []st
 		}
 		line = append(append(line, ' '), word...)
 	}
+	secure, err := a.secure.config()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("no answer within %v", a.timeout))
 	defer cancel()
-	c, err := load.Dial(ctx, a.addr, nil)
+	c, err := load.Dial(ctx, a.addr, secure)
 	if err != nil {
 		return err
 	}

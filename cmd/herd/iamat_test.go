@@ -1,9 +1,13 @@
 package main
 
 import (
+	"crypto/tls"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"herd/certs/certstest"
 )
 
 const kiwi = "kiwi.cs.ucla.edu"
@@ -25,6 +29,42 @@ func TestIamatSendsOneCommandAndPrintsItsAnswer(t *testing.T) {
 		}
 		if o.stdout.String() != answer || o.stderr.String() != "" {
 			t.Errorf("prints %q and says %q, want %q alone", o.stdout.String(), o.stderr.String(), answer)
+		}
+	}
+}
+
+// Over TLS, by each way to trust and to be trusted; and what is said where that fails.
+func TestIamatSpeaksTLS(t *testing.T) {
+	dir := t.TempDir()
+	ca, strangers := certstest.New(t, "authority"), certstest.New(t, "strangers")
+	authority, strange := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "strange.pem")
+	certstest.Write(t, authority, ca.PEM)
+	certstest.Write(t, strange, strangers.PEM)
+	cert, key := ca.Client("kiwi").Files(dir, "kiwi")
+	for _, test := range []struct {
+		flags string
+		asks  tls.ClientAuthType
+		code  int
+		says  string
+	}{
+		{"--tls-ca " + authority, tls.NoClientCert, exitOK, ""},
+		{"--tls-ca " + authority + " --tls-cert " + cert + " --tls-key " + key, tls.RequireAndVerifyClientCert, exitOK, ""},
+		{"--tls-ca " + authority, tls.RequireAndVerifyClientCert, exitFailed, "certificate required"},
+		{"--tls-ca " + strange, tls.NoClientCert, exitFailed, "unknown authority"},
+		{"--tls-cert " + cert + " --tls-key " + key, tls.NoClientCert, exitFailed, "unknown authority"}, // to this machine
+		{"--tls-ca " + dir, tls.NoClientCert, exitUsage, dir + ": is a directory"},
+		{"--tls-ca " + authority + " --tls-cert " + cert + " --tls-key " + cert, tls.NoClientCert, exitUsage, cert + ": tls: "},
+	} {
+		l := listenTLS(t, "AT\n", &tls.Config{Certificates: []tls.Certificate{ca.Server().Pair()}, ClientCAs: ca.Pool(), ClientAuth: test.asks})
+		o := newTool(t)
+		o.want(test.code, append(strings.Fields("iamat kiwi +1+1 5 --addr "+l.addr), strings.Fields(test.flags)...)...)
+		if !strings.Contains(o.stderr.String(), test.says) {
+			t.Errorf("herd iamat %s says %q, want %q", test.flags, o.stderr.String(), test.says)
+		}
+		if test.code == exitOK {
+			if got := <-l.lines; got != "IAMAT kiwi +1+1 5\n" || o.stdout.String() != "AT\n" {
+				t.Errorf("sends %q, prints %q", got, o.stdout.String())
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -120,11 +121,17 @@ type listener struct {
 	lines chan string // what came
 }
 
-func listen(t *testing.T, answer string) *listener {
+func listen(t *testing.T, answer string) *listener { return listenTLS(t, answer, nil) }
+
+// listenTLS is listen over TLS if secure is not nil.
+func listenTLS(t *testing.T, answer string, secure *tls.Config) *listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if secure != nil {
+		ln = tls.NewListener(ln, secure)
 	}
 	l := &listener{addr: ln.Addr().String(), lines: make(chan string, 16)}
 	var wg sync.WaitGroup

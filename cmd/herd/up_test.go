@@ -263,7 +263,7 @@ func TestUpReportsWhatIsWronglyConfigured(t *testing.T) {
 		says    []string
 	}{
 		{environ: []string{"HERD_MAX_LINE=1", "HERD_RETAIN=1s", "HERD_TOPOLOGY=A-A", "HERD_TLS_CERT=x"},
-			says: []string{"HERD_MAX_LINE: ", "HERD_RETAIN: ", "HERD_TOPOLOGY: ", "HERD_TLS_CERT: not in this version"}},
+			says: []string{"HERD_MAX_LINE: ", "HERD_RETAIN: ", "HERD_TOPOLOGY: ", "HERD_TLS_CERT: \"x\": no such file"}},
 		{args: []string{"--topology", "A-B,C", "--http", "nowhere", "--nats", "1"}, environ: []string{"HERD_HEARTBEAT=1ms"},
 			says: []string{"--topology: ", "--http: ", "--nats: ", "HERD_HEARTBEAT: "}},
 		{args: []string{"--host", "a b"}, says: []string{"--host: "}},

@@ -80,17 +80,36 @@ func New(cfg Config) *Handler {
 // A Session is one connection's commands. One goroutine at a time may use it.
 type Session struct {
 	h       *Handler
-	started bool // its first line has come (C17)
+	bound   *[]string // the only clients that it may report; nil: all
+	started bool      // its first line has come (C17)
 }
 
-// Open begins a Session.
+// Open begins a Session that may report any client.
 func (h *Handler) Open() *Session { return &Session{h: h} }
+
+// OpenFor begins a Session that may report the clients with these ids alone, byte for
+// byte; without one, none. It may ask for all. ids is kept.
+func (h *Handler) OpenFor(ids []string) *Session { return &Session{h: h, bound: &ids} }
+
+// may says whether the session may report the client.
+func (s *Session) may(client []byte) bool {
+	if s.bound == nil {
+		return true
+	}
+	for _, id := range *s.bound {
+		if id == string(client) {
+			return true
+		}
+	}
+	return false
+}
 
 // A step is one command of a batch, and where in the batch's operations it is.
 type step struct {
 	line   []byte // as received, without its line end
 	verb   Verb
-	op     int // index of its operation; -1: it is refused
+	op     int     // index of its operation; -1: it is refused
+	why    Outcome // then
 	radius float64
 	max    int
 }
@@ -126,7 +145,7 @@ func (s *Session) Take(received time.Time, lines []byte, out Answers) {
 			s.started = true
 			closing = isHTTP(line)
 		}
-		x.parse(h, now, line, closing)
+		x.parse(s, now, line, closing)
 	}
 
 	h.cfg.Table.Apply(now, position.Source{}, x.ops)
@@ -154,24 +173,28 @@ func (s *Session) Take(received time.Time, lines []byte, out Answers) {
 }
 
 // parse adds a line's step to the batch, none for a blank line (C3).
-func (x *scratch) parse(h *Handler, now int64, line []byte, http bool) {
+func (x *scratch) parse(s *Session, now int64, line []byte, http bool) {
 	verb, args := wire.Cut(line)
 	if len(verb) == 0 {
 		return
 	}
-	st := step{line: line, op: -1}
+	st := step{line: line, op: -1, why: Invalid}
 	switch {
 	case http:
 		st.verb = Other
 	case string(verb) == "IAMAT":
 		st.verb = IAMAT
-		if m, err := wire.ParseIAMAT(args); err == nil {
-			st.op = x.iamat(h, now, &m)
+		switch m, err := wire.ParseIAMAT(args); {
+		case err != nil:
+		case s.may(m.Client):
+			st.op = x.iamat(s.h, now, &m)
+		default:
+			st.why = Forbidden
 		}
 	case string(verb) == "WHATSAT":
 		st.verb = WHATSAT
 		if q, err := wire.ParseWHATSAT(args); err == nil {
-			st.op, st.radius, st.max = x.whatsat(h, &q), q.Radius, q.Max
+			st.op, st.radius, st.max = x.whatsat(s.h, &q), q.Radius, q.Max
 		}
 	case string(verb) == "AT": // C17: nobody outside the herd says what it believes
 		st.verb = AT
@@ -195,7 +218,7 @@ func (x *scratch) op() *position.Op {
 func (x *scratch) answer(h *Handler, received time.Time, st *step, out Answers) Outcome {
 	if st.op < 0 {
 		x.refuse(st.line, out)
-		return Invalid
+		return st.why
 	}
 	if st.verb == IAMAT {
 		return x.answerIAMAT(h, st, out)

@@ -19,14 +19,15 @@ func (v Verb) String() string { return [...]string{"iamat", "whatsat", "at", "ot
 type Outcome uint8
 
 const (
-	OK       Outcome = iota // stored, or answered with what is held
-	Older                   // answered, stored nothing (C11)
-	Expired                 // answered, past HERD_RETAIN (S4)
-	Full                    // HERD_MAX_CLIENTS (C18)
-	Unknown                 // a client that this edge knows nothing of (C13)
-	Invalid                 // no valid command (C4)
-	Overlong                // C5
-	Unkept                  // C4 for a journal that could not be written in time (D3)
+	OK        Outcome = iota // stored, or answered with what is held
+	Older                    // answered, stored nothing (C11)
+	Expired                  // answered, past HERD_RETAIN (S4)
+	Full                     // HERD_MAX_CLIENTS (C18)
+	Unknown                  // a client that this edge knows nothing of (C13)
+	Invalid                  // no valid command (C4)
+	Overlong                 // C5
+	Unkept                   // C4 for a journal that could not be written in time (D3)
+	Forbidden                // C4 for an IAMAT of a client that the connection may not report
 	outcomes
 	// Waited is OK, and its answer is timed when it is ready.
 	Waited = outcomes
@@ -35,7 +36,7 @@ const (
 )
 
 func (o Outcome) String() string {
-	return [...]string{"ok", "older", "expired", "full", "unknown", "invalid", "overlong", "unkept"}[o]
+	return [...]string{"ok", "older", "expired", "full", "unknown", "invalid", "overlong", "unkept", "forbidden"}[o]
 }
 
 // A tally counts the commands of one batch, so that the shared counters are

@@ -87,15 +87,24 @@ func (c *conn) begin() {
 func (c *conn) handshake() *tls.ConnectionState {
 	over := tls.Server(&c.socket, c.s.cfg.TLS)
 	c.nc = over
-	_ = c.socket.SetReadDeadline(time.Now().Add(c.s.cfg.LineTimeout))
+	_ = c.socket.SetReadDeadline(time.Now().Add(c.s.cfg.HandshakeTimeout))
 	if c.s.stopping.Load() {
 		return nil
 	}
 	if err := over.Handshake(); err != nil {
-		c.s.log.Debug("TLS handshake failed", "remote", c.remote, "error", err)
+		if c.s.stopping.Load() {
+			return nil
+		}
+		c.s.handshakeFailed(c.remote, err)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			c.part() // so that a reset does not overtake the alert that says why
+		}
 		return nil
 	}
 	state := over.ConnectionState()
+	if c.s.cfg.Recorder != nil && len(state.PeerCertificates) > 0 {
+		c.s.cfg.Recorder.Certified(time.Now(), c.remote, state.PeerCertificates[0].Subject.String())
+	}
 	return &state
 }
 
@@ -142,6 +151,9 @@ func (c *conn) converse() reason {
 				return why
 			}
 		case errors.Is(err, io.EOF):
+			if c.s.cfg.TLS != nil && c.socket.ended { // TLS without a good-bye: a line may have been cut off on its way
+				return byClient
+			}
 			c.lastLine(received)
 			return byClient
 		case fromClient(err), errors.Is(err, io.ErrUnexpectedEOF): // the latter: TLS without a good-bye

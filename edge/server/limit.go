@@ -3,6 +3,7 @@ package server
 import (
 	"container/heap"
 	"errors"
+	"io"
 	"net"
 	"syscall"
 	"time"
@@ -104,6 +105,20 @@ func passes(err error) bool {
 		}
 	}
 	return false
+}
+
+// handshakeFailed logs a TLS handshake that failed. Who only knocks, as load balancers
+// do, is no trouble.
+func (s *Server) handshakeFailed(remote string, err error) {
+	if errors.Is(err, io.EOF) || fromClient(err) {
+		return
+	}
+	s.handshakes.Lock()
+	n, ok := s.handshakes.failed.now()
+	s.handshakes.Unlock()
+	if ok {
+		s.log.Warn("TLS handshake failed", "remote", remote, "error", err, "times", n)
+	}
 }
 
 // seldom keeps what may happen to thousands from being logged for each.

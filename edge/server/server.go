@@ -47,21 +47,23 @@ type Session interface {
 type Recorder interface {
 	Opened(at time.Time, remote string)
 	Closed(at time.Time, remote, reason string)
+	Certified(at time.Time, remote, subject string)  // a TLS client showed a certificate that was verified
 	In(at time.Time, remote string, lines []byte)    // complete lines as received; of an overlong one its head
 	Out(at time.Time, remote string, answers []byte) // bytes that are being sent
 }
 
 // Config is how a Server serves. A duration or MaxLine of 0 stands for its default.
 type Config struct {
-	MaxLine      int           // bytes of a line without its end, 64 or more; default 4096 (C5)
-	MaxConns     int           // connections at once; 0: no limit (C18)
-	IdleTimeout  time.Duration // without a command; default 15m (C18)
-	LineTimeout  time.Duration // from a line's first byte to its end, and for a TLS handshake; default 60s (C18)
-	WriteTimeout time.Duration // without progress in writing; default 10s (C18)
-	DrainTimeout time.Duration // for the client to close its side when ours is closed; default 1s (C19)
-	TLS          *tls.Config   // nil: plain TCP
-	Recorder     Recorder      // nil: none
-	Log          *slog.Logger  // nil: none
+	MaxLine          int           // bytes of a line without its end, 64 or more; default 4096 (C5)
+	MaxConns         int           // connections at once; 0: no limit (C18)
+	IdleTimeout      time.Duration // without a command; default 15m (C18)
+	LineTimeout      time.Duration // from a line's first byte to its end; default 60s (C18)
+	WriteTimeout     time.Duration // without progress in writing; default 10s (C18)
+	DrainTimeout     time.Duration // for the client to close its side when ours is closed; default 1s (C19)
+	TLS              *tls.Config   // nil: plain TCP
+	HandshakeTimeout time.Duration // for a TLS handshake; default 10s
+	Recorder         Recorder      // nil: none
+	Log              *slog.Logger  // nil: none
 }
 
 // ErrAborted is what Serve returns after an Abort that cut connections off.
@@ -84,6 +86,10 @@ type Server struct {
 
 	accepted, refused atomic.Uint64
 	closed            [reasons]atomic.Uint64
+	handshakes        struct {
+		sync.Mutex
+		failed seldom
+	}
 
 	buffers sync.Pool // of *buffer, with room for the longest line and more
 	small   sync.Pool // of *buffer, of smallSize
@@ -97,6 +103,7 @@ func New(cfg Config, h Handler) *Server {
 	setDefault(&cfg.LineTimeout, time.Minute)
 	setDefault(&cfg.WriteTimeout, 10*time.Second)
 	setDefault(&cfg.DrainTimeout, time.Second)
+	setDefault(&cfg.HandshakeTimeout, 10*time.Second)
 	s := &Server{cfg: cfg, handler: h, log: cfg.Log, start: time.Now().Add(-time.Second)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -17,6 +18,22 @@ type socket struct {
 	net.Conn
 	timeout time.Duration
 	until   time.Time // the write deadline that is set
+	last    bool      // until is the end of all writing
+	ended   bool      // the client closed its side of the transport; only Read notes it
+}
+
+// Read is how TLS reads. crypto/tls takes an end between two records for the client's
+// good-bye, although anybody on the way can fake one: so it is noted where the end came from.
+func (s *socket) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	s.ended = s.ended || err == io.EOF
+	return n, err
+}
+
+// SetWriteDeadline is how TLS limits its own good-bye: no progress extends that.
+func (s *socket) SetWriteDeadline(t time.Time) error {
+	s.last = true
+	return s.Conn.SetWriteDeadline(t)
 }
 
 // Write writes all of p, or fails with os.ErrDeadlineExceeded once nothing has
@@ -25,15 +42,15 @@ func (s *socket) Write(p []byte) (n int, err error) {
 	moved := time.Now()
 	for now := moved; ; now = time.Now() {
 		// A deadline costs about a tenth of a write, so one serves many.
-		if s.until.Sub(now) < s.timeout/4 {
+		if !s.last && s.until.Sub(now) < s.timeout/4 {
 			s.until = now.Add(s.timeout / 2)
-			if err := s.SetWriteDeadline(s.until); err != nil {
+			if err := s.Conn.SetWriteDeadline(s.until); err != nil {
 				return n, err
 			}
 		}
 		m, err := s.Conn.Write(p[n:])
 		n += m
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
+		if s.last || !errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, err
 		}
 		now = time.Now()

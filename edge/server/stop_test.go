@@ -175,6 +175,9 @@ func (j *journal) Opened(at time.Time, remote string)         { j.write(at, remo
 func (j *journal) Closed(at time.Time, remote, reason string) { j.write(at, remote, "%s\n", reason) }
 func (j *journal) In(at time.Time, remote string, p []byte)   { j.write(at, remote, "> %q\n", p) }
 func (j *journal) Out(at time.Time, remote string, p []byte)  { j.write(at, remote, "< %q\n", p) }
+func (j *journal) Certified(at time.Time, remote, subject string) {
+	j.write(at, remote, "certificate %s\n", subject)
+}
 
 func TestEverythingIsRecorded(t *testing.T) { // C20
 	j := &journal{}

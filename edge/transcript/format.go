@@ -15,8 +15,8 @@ const (
 // before is what stands before the client's address or the neighbour, and after
 // what stands before the text.
 var (
-	before = [...]string{in: " ", out: " ", opened: " ", closed: " ", linkIn: " link ", linkOut: " link ", linkUp: " link ", linkDown: " link "}
-	after  = [...]string{in: " > ", out: " < ", opened: " + connected", closed: " - closed: ", linkIn: " > ", linkOut: " < ", linkUp: " + up", linkDown: " - down: "}
+	before = [...]string{in: " ", out: " ", opened: " ", closed: " ", certified: " ", linkIn: " link ", linkOut: " link ", linkUp: " link ", linkDown: " link "}
+	after  = [...]string{in: " > ", out: " < ", opened: " + connected", closed: " - closed: ", certified: " + certificate: ", linkIn: " > ", linkOut: " < ", linkUp: " + up", linkDown: " - down: "}
 )
 
 // appendPrefix appends all that stands before the text of a line.

@@ -8,6 +8,7 @@
 // written down as "dropped N" once that is possible.
 //
 //	2026-11-25T22:36:01.123456789Z Clark 127.0.0.1:4242 + connected
+//	2026-11-25T22:36:01.123456789Z Clark 127.0.0.1:4242 + certificate: CN=kiwi,O=herd
 //	2026-11-25T22:36:01.123456790Z Clark 127.0.0.1:4242 > IAMAT kiwi +34.0-118.4 1621464827.9
 //	2026-11-25T22:36:01.123456791Z Clark 127.0.0.1:4242 < AT Clark +0.200000000 kiwi +34.0-118.4 1621464827.9
 //	2026-11-25T22:36:01.123456792Z Clark 127.0.0.1:4242 - closed: client
@@ -90,6 +91,7 @@ const (
 	out
 	opened
 	closed
+	certified
 	linkIn
 	linkOut
 	linkUp
@@ -101,6 +103,11 @@ func (l *Log) Opened(at time.Time, remote string) { record(l, opened, at, remote
 
 // Closed records a client that went, and why.
 func (l *Log) Closed(at time.Time, remote, reason string) { record(l, closed, at, remote, reason) }
+
+// Certified records whom a client's certificate names, the subject as RFC 2253 writes it.
+func (l *Log) Certified(at time.Time, remote, subject string) {
+	record(l, certified, at, remote, subject)
+}
 
 // In records lines from a client. The last may lack its LF.
 func (l *Log) In(at time.Time, remote string, lines []byte) { record(l, in, at, remote, lines) }

@@ -69,6 +69,7 @@ func eventually(t testing.TB, what string, condition func() bool) {
 func TestEverythingIsWrittenALineEach(t *testing.T) {
 	l, path, end := open(t, 1<<20)
 	l.Opened(at, "10.0.0.1:5")
+	l.Certified(at, "10.0.0.1:5", "CN=kiwi\n")
 	l.In(at, "10.0.0.1:5", []byte("IAMAT a +1+1 1\nWHATSAT a 1 1\r\nlast"))
 	l.Out(at, "10.0.0.1:5", []byte("AT Clark +0.000000000 a +1+1 1\n{}\n\n"))
 	l.Closed(at, "10.0.0.1:5", "client")
@@ -79,7 +80,7 @@ func TestEverythingIsWrittenALineEach(t *testing.T) {
 	end()
 	const t0 = "2026-11-25T22:36:01.123456789Z Clark "
 	want := strings.Join([]string{
-		"10.0.0.1:5 + connected", "10.0.0.1:5 > IAMAT a +1+1 1", `10.0.0.1:5 > WHATSAT a 1 1\x0d`, "10.0.0.1:5 > last",
+		"10.0.0.1:5 + connected", "10.0.0.1:5 + certificate: CN=kiwi", "10.0.0.1:5 > IAMAT a +1+1 1", `10.0.0.1:5 > WHATSAT a 1 1\x0d`, "10.0.0.1:5 > last",
 		"10.0.0.1:5 < AT Clark +0.000000000 a +1+1 1", "10.0.0.1:5 < {}", "10.0.0.1:5 < ", "10.0.0.1:5 - closed: client",
 		"link Jaquez + up", "link Jaquez > AT x", "link Jaquez < AT y", "link Jaquez - down: silent", ""}, "\n")
 	want = t0 + strings.ReplaceAll(strings.TrimSuffix(want, "\n"), "\n", "\n"+t0) + "\n"
