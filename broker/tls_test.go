@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"herd/broker"
+	"herd/certs/certstest"
 )
 
 // An authority signs certificates.
@@ -149,5 +151,56 @@ func TestLogins(t *testing.T) {
 			take(t, w.connected, "connection")
 			refused(t, test.bad, "authorization violation")
 		})
+	}
+}
+
+// Renewed files are used from the next connection on; half of a renewal changes nothing.
+func TestRenewedCertificatesNeedNoRestart(t *testing.T) {
+	dir := t.TempDir()
+	ca := certstest.New(t, "authority")
+	shown := make(chan int64, 16) // serial numbers of the clients' certificates
+	url := serverWith(t, &server.Options{TLSTimeout: patience.Seconds(), TLSConfig: &tls.Config{
+		Certificates: []tls.Certificate{ca.Server().Pair()}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			shown <- s.PeerCertificates[0].SerialNumber.Int64()
+			return nil
+		},
+	}})
+	first, second, third := ca.Client("Clark"), ca.Client("Clark"), ca.Client("Clark")
+	cert, key := first.Files(dir, "Clark")
+	authority := filepath.Join(dir, "ca.pem")
+	certstest.Write(t, authority, ca.PEM)
+	log := &memory{}
+	w := newWitness()
+	c, err := broker.Dial(broker.Options{URL: url, CA: authority, Cert: cert, Key: key}, "Clark", w.events(), text(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	again := func(want *certstest.Signed) {
+		t.Helper()
+		take(t, w.connected, "connection")
+		if got := take(t, shown, "certificate"); got != want.Serial() {
+			t.Errorf("showed certificate %d, want %d", got, want.Serial())
+		}
+	}
+	again(first)
+
+	second.Files(dir, "Clark")
+	if err := c.Reconnect(); err != nil {
+		t.Fatal(err)
+	}
+	again(second)
+
+	certstest.Write(t, cert, third.Cert) // without its key
+	certstest.Write(t, authority, ca.PEM[:50])
+	if err := c.Reconnect(); err != nil {
+		t.Fatal(err)
+	}
+	again(second)
+	for _, file := range []string{key, authority} {
+		if n := strings.Count(log.String(), file+": "); n != 1 {
+			t.Errorf("%s is named %d times in %s", file, n, log)
+		}
 	}
 }

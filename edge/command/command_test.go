@@ -350,3 +350,42 @@ func BenchmarkTake(b *testing.B) {
 		s.Take(time.Now(), p, none{})
 	}
 }
+
+// Without HERD_TLS_IDENTITY a session may report all; with it, what the certificate names.
+func TestABoundSessionReportsItsOwnClientsAlone(t *testing.T) {
+	h, free := open(t, Config{})
+	for _, c := range []struct {
+		name, line string
+		ids        []string
+		forbidden  bool
+	}{
+		{"its own id", "IAMAT kiwi +1+1 1\n", []string{"kiwi"}, false},
+		{"one of several", "IAMAT kiwi +1+1 1\n", []string{"a", "kiwi"}, false},
+		{"another's", "IAMAT other +1+1 1\n", []string{"kiwi"}, true},
+		{"ids are bytes, not names of hosts", "IAMAT Kiwi +1+1 1\n", []string{"kiwi"}, true},
+		{"a longer one", "IAMAT kiwi2 +1+1 1\n", []string{"kiwi"}, true},
+		{"a wildcard stands for itself", "IAMAT a.kiwi +1+1 1\n", []string{"*.kiwi"}, true},
+		{"no id", "IAMAT kiwi +1+1 1\n", nil, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bound := &client{t: t, s: h.OpenFor(c.ids)}
+			got := strings.Join(bound.say(c.line), "")
+			if refused := got == "? "+c.line; refused != c.forbidden {
+				t.Errorf("answered %q", got)
+			}
+			if c.forbidden {
+				name := strings.Fields(c.line)[1]
+				if got := free.say("WHATSAT " + name + " 0 0\n"); name != "kiwi" && got[0] != "? WHATSAT "+name+" 0 0\n" {
+					t.Errorf("stored all the same: %q", got)
+				}
+			}
+		})
+	}
+	bound := &client{t: t, s: h.OpenFor(nil)}
+	if got := bound.say("WHATSAT kiwi 0 0\nIAMAT kiwi +99+1 1\n"); !strings.HasPrefix(got[0], "AT Clark ") || got[1] != "? IAMAT kiwi +99+1 1\n" {
+		t.Errorf("WHATSAT and a wrong IAMAT: %q", got)
+	}
+	if s := fmt.Sprint(h.Stats()); !strings.Contains(s, fmt.Sprint(Count{IAMAT, Forbidden, 5})) || !strings.Contains(s, fmt.Sprint(Count{IAMAT, Invalid, 1})) {
+		t.Errorf("counted %v, want 5 forbidden and 1 invalid", s)
+	}
+}

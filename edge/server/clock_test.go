@@ -95,6 +95,27 @@ func openFor(c net.Conn, step time.Duration, every func()) time.Duration {
 	}
 }
 
+func TestAHandshakeMayTakeTenSeconds(t *testing.T) {
+	serving, _ := certificates(t, "kiwi")
+	inBubble(t, Config{TLS: serving}, func(t *testing.T, s *Server, h *herd, dial func() net.Conn) {
+		for _, dribble := range []string{"", "\x16"} { // a record's first byte, and then no more
+			c := dial()
+			open := openFor(c, 3*time.Second, func() {
+				if dribble != "" {
+					_, _ = io.WriteString(c, dribble)
+					dribble = ""
+				}
+			})
+			if open != 10*time.Second {
+				t.Errorf("open for %v, want 10s", open)
+			}
+		}
+		if got := s.Stats().Closed["tls"]; got != 2 {
+			t.Errorf("closed: %v", s.Stats().Closed)
+		}
+	})
+}
+
 func TestTimes(t *testing.T) {
 	nothing := func() {}
 	for _, test := range []struct {

@@ -7,10 +7,14 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -95,11 +99,12 @@ func TestTLS(t *testing.T) {
 func TestTLSHandshakesThatFail(t *testing.T) {
 	serving, calling := certificates(t, "kiwi")
 	h := newHerd()
-	r := serve(t, Config{TLS: serving, LineTimeout: 100 * time.Millisecond}, h)
+	log := &memory{}
+	r := serve(t, Config{TLS: serving, HandshakeTimeout: 100 * time.Millisecond, Log: slog.New(slog.NewTextHandler(log, nil))}, h)
 
 	plain := r.dial()
-	plain.send("a\n")
-	plain.wantGone()
+	plain.send(strings.Repeat("a\n", 5000))
+	plain.wantEnd() // and no reset, which could overtake an alert
 	silent := r.dial()
 	silent.wantGone() // C18
 	anonymous := calling.Clone()
@@ -111,6 +116,128 @@ func TestTLSHandshakesThatFail(t *testing.T) {
 	r.wantClosed("tls", 3)
 	if opened, closed := h.count(); opened != 0 || closed != 0 {
 		t.Errorf("%d sessions opened, %d closed", opened, closed)
+	}
+	if n := strings.Count(log.String(), "TLS handshake failed"); n != 1 { // not once each
+		t.Errorf("logged %d times: %s", n, log)
+	}
+}
+
+// memory keeps a log.
+type memory struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (m *memory) Write(p []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.text.Write(p)
+}
+
+func (m *memory) String() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.text.String()
+}
+
+// A client that waits in its handshake is nobody else's trouble.
+func TestASilentHandshakeHoldsNobodyUp(t *testing.T) {
+	serving, calling := certificates(t, "kiwi")
+	r := serve(t, Config{TLS: serving}, newHerd())
+	for range 20 {
+		r.dial()
+	}
+	c := r.dialTLS(calling)
+	c.send("a\n")
+	c.want("= a\n")
+}
+
+// A client that TLS refuses reads why, although it has sent commands by then.
+func TestAClientThatIsRefusedLearnsWhy(t *testing.T) {
+	serving, calling := certificates(t, "kiwi")
+	r := serve(t, Config{TLS: serving}, newHerd())
+	calling.Certificates = nil
+	for i := range 20 {
+		nc, err := tls.Dial("tcp", r.addr, calling) // TLS 1.3: the client is through before it is refused
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := wrap(t, nc)
+		_, _ = io.WriteString(c, strings.Repeat("a\n", 5000))
+		if _, err := io.Copy(io.Discard, c); err == nil || !strings.Contains(err.Error(), "certificate required") {
+			t.Fatalf("attempt %d: %v, want certificate required", i, err)
+		}
+		_ = c.Close()
+	}
+}
+
+func TestWhoDoesNotReadTLSIsClosed(t *testing.T) { // C18
+	serving, calling := certificates(t, "kiwi")
+	h := newHerd()
+	r := serve(t, Config{TLS: serving, WriteTimeout: 200 * time.Millisecond}, h)
+	c := r.dialTLS(calling)
+	sent, err := 0, error(nil)
+	block := []byte(strings.Repeat("big 60000\n", 100))
+	for err == nil {
+		var n int
+		n, err = c.Write(block)
+		sent += n
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) || sent > 64<<20 {
+		t.Errorf("sent %d bytes and then %v, want to be closed", sent, err)
+	}
+	r.wantClosed("write", 1)
+}
+
+func TestALineThatSomebodyCutOffIsNoCommand(t *testing.T) { // C1 speaks of the client's own end
+	serving, calling := certificates(t, "kiwi")
+	h := newHerd()
+	r := serve(t, Config{TLS: serving}, h)
+	nc, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := tls.Client(nc, calling)
+	c := wrap(t, over)
+	c.send("a\nb\nIAMAT kiwi +1+1 1621464827")
+	c.want("= a\n= b\n")
+	if err := nc.(*net.TCPConn).CloseWrite(); err != nil { // below TLS: no good-bye
+		t.Fatal(err)
+	}
+	c.wantEnd()
+	r.wantClosed("client", 1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if all := strings.Join(h.takes, ""); all != "a\nb\n" {
+		t.Errorf("taken: %q", all)
+	}
+}
+
+// What TLS sets for its good-bye holds, whatever HERD_WRITE_TIMEOUT is.
+func TestALimitOnTheGoodByeHolds(t *testing.T) {
+	ours, its := net.Pipe()
+	defer ours.Close()
+	defer its.Close()
+	s := &socket{Conn: its, timeout: 24 * time.Hour}
+	go func() { _, _ = ours.Read(make([]byte, 1)) }()
+	if _, err := s.Write([]byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Write([]byte("b"))
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("still writes")
 	}
 }
 
