@@ -47,6 +47,7 @@ var monopolies = map[string]string{
 	"github.com/prometheus/":                  "edge/admin",
 	"github.com/tidwall/cities":               "places/gazetteer",
 	"github.com/HdrHistogram/hdrhistogram-go": "cmd/herd/load",
+	"github.com/coreos/":                      "cmd/edge",
 }
 
 // pkg is what `go list -json` says of a package.

@@ -1,6 +1,7 @@
 // Command edge is one edge of the herd as a daemon. Its environment tells it
 // everything; see the README for the variables. It stops on SIGTERM and SIGINT,
-// at once on the second, and opens its transcript anew on SIGHUP.
+// at once on the second, and opens its transcript anew and looks for renewed
+// certificates on SIGHUP. Where systemd has started it, it says when it is ready.
 package main
 
 import (
@@ -11,6 +12,9 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"herd/edge"
 )
@@ -70,15 +74,27 @@ func serve(environ []string, stderr *os.File) int {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()
+	ready, tick := e.Ready(), time.NewTicker(statusEvery)
+	defer tick.Stop()
+	notify(log, waiting(e))
 	for {
 		select {
+		case <-ready:
+			ready = nil
+			tick.Stop()
+			notify(log, systemd.SdNotifyReady, serving(e))
+		case <-tick.C:
+			notify(log, waiting(e))
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGHUP:
 				e.Reopen() // C20
 			case ctx.Err() == nil:
 				log.Info("stopping", "signal", s.String())
-				stop() // C19
+				ready = nil
+				tick.Stop()
+				notify(log, systemd.SdNotifyStopping, "STATUS=stopping", moreTime(cfg.ShutdownTimeout)) // before the stop begins
+				stop()                                                                                  // C19
 			default:
 				log.Error("stopped at once", "signal", s.String())
 				return exitFailed
