@@ -77,6 +77,9 @@ func (e *Edge) Metrics() admin.Metrics {
 		PlacesSeconds:      map[string]admin.Histogram{},
 		JournalLag:         e.journalLag(),
 	}
+	if e.certs != nil {
+		m.CertificateExpires = e.certs.Now().Pair.Leaf.NotAfter
+	}
 	for _, c := range e.handler.Stats() {
 		m.Commands = append(m.Commands, admin.CommandCount{Command: c.Verb.String(), Outcome: c.Outcome.String(), Count: c.N})
 	}

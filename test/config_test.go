@@ -1,9 +1,11 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -240,6 +242,70 @@ func TestAnOccupiedPortIsNamedWithItsVariable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The admin port is for reading alone, on loopback unless told otherwise.
+func TestTheAdminPortIsReadOnly(t *testing.T) {
+	quiet(t)
+	_, e := newEdge(t, map[string]string{"HERD_PPROF": "true"})
+	for _, path := range []string{"/", "/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/symbol"} {
+		for method, want := range map[string]int{"GET": 200, "HEAD": 200, "POST": 405, "PUT": 405, "DELETE": 405, "PATCH": 405, "OPTIONS": 405} {
+			request, err := http.NewRequest(method, "http://"+e.http+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			response, err := admin.Do(request)
+			if err != nil {
+				t.Errorf("%s %s: %v", method, path, err)
+				continue
+			}
+			response.Body.Close()
+			if response.StatusCode != want {
+				t.Errorf("%s %s: %d, want %d", method, path, response.StatusCode, want)
+			}
+		}
+	}
+	cfg := map[string]string{} // as few variables as an edge needs
+	maps.Copy(cfg, e.env)
+	delete(cfg, "HERD_HTTP")
+	cfg["HERD_LISTEN"], cfg["HERD_SUBJECT_PREFIX"] = "0.0.0.0:0", "another" // which say nothing of the admin port
+	own := start(t, "edge", binary(t, "edge"), cfg)
+	eventually(t, promise(10*time.Second), "the default admin port, or that somebody has it", func() error {
+		if own.running() {
+			if c, err := net.DialTimeout("tcp", "127.0.0.1:12080", time.Second); err == nil {
+				c.Close()
+				return nil
+			}
+			return errors.New("nobody on 127.0.0.1:12080")
+		}
+		if !strings.Contains(own.stderr.String(), "listen tcp 127.0.0.1:12080: bind: address already in use") {
+			return errors.New(own.stderr.String())
+		}
+		return nil
+	})
+	if own.running() {
+		for _, ip := range hostAddresses(t) {
+			if c, err := net.DialTimeout("tcp", net.JoinHostPort(ip, "12080"), time.Second); err == nil {
+				c.Close()
+				t.Errorf("the admin port is open on %s", ip)
+			}
+		}
+	}
+}
+
+// hostAddresses are this machine's IPv4 addresses that are not loopback.
+func hostAddresses(t *testing.T) (list []string) {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		if ip, ok := a.(*net.IPNet); ok && !ip.IP.IsLoopback() && ip.IP.To4() != nil {
+			list = append(list, ip.IP.String())
+		}
+	}
+	return list
 }
 
 // The two words that cmd/edge knows.

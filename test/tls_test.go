@@ -172,6 +172,11 @@ func TestTLSWithoutCertificatesOfClients(t *testing.T) {
 	if code := tool.wait(promise(20 * time.Second)); code != 0 || !strings.HasPrefix(tool.stdout.String(), "AT Clark ") {
 		t.Errorf("herd iamat: exit %d, %q, %q", code, tool.stdout, tool.stderr)
 	}
+	m, err := e.metrics()
+	expires := time.Unix(int64(m[`herd_tls_certificate_expires_timestamp_seconds{edge="Clark"}`]), 0)
+	if left := time.Until(expires); err != nil || left < 50*time.Minute || left > time.Hour {
+		t.Errorf("the certificate expires in %v, %v; want about an hour", left, err)
+	}
 	_, plain := newEdge(t, nil)
 	if _, err := connectTLS(t, plain.addr, s.as()); err == nil {
 		t.Error("a plain port speaks TLS")

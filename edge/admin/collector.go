@@ -39,8 +39,9 @@ var (
 	linkRefused    = describe("herd_link_refused_lines_total", "Lines received from the neighbour that were dropped as wrong.", "neighbour")
 	linkRewinds    = describe("herd_link_rewinds_total", "Times that the link went back to what the neighbour holds.", "neighbour")
 
-	brokerConnected = describe("herd_broker_connected", "Whether the broker is connected.")
-	journalLag      = describe("herd_journal_lag", "Revisions that the journal does not hold yet.")
+	brokerConnected    = describe("herd_broker_connected", "Whether the broker is connected.")
+	certificateExpires = describe("herd_tls_certificate_expires_timestamp_seconds", "When the client port's certificate expires, in seconds since 1970.")
+	journalLag         = describe("herd_journal_lag", "Revisions that the journal does not hold yet.")
 
 	placesRequests = describe("herd_places_requests_total", "Questions to a provider of places by what became of them.", "provider", "outcome")
 	placesSeconds  = describe("herd_places_request_duration_seconds", "From a question to a provider of places to its answer.", "provider")
@@ -65,6 +66,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			e.link(&m.Links[i])
 		}
 		e.gauge(brokerConnected, truth(m.BrokerConnected))
+		if !m.CertificateExpires.IsZero() {
+			e.gauge(certificateExpires, float64(m.CertificateExpires.Unix()))
+		}
 		if m.JournalLag != nil {
 			e.gauge(journalLag, float64(*m.JournalLag))
 		}

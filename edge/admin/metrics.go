@@ -1,5 +1,7 @@
 package admin
 
+import "time"
+
 // Metrics is what one edge has counted since its start, and how things stand.
 // Maps and slices are read after the function that returned them, and must not
 // change any more. What an edge does not have is nil or empty, and is left out
@@ -12,6 +14,8 @@ type Metrics struct {
 	Connections        int
 	ConnectionsRefused uint64            // C18, when full
 	ConnectionsClosed  map[string]uint64 // by reason
+
+	CertificateExpires time.Time // of the client port; zero without TLS
 
 	Positions          int
 	PositionsForgotten uint64 // S4

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
@@ -21,6 +22,7 @@ func everything() admin.Metrics {
 		PropagationSeconds: h,
 		Connections:        4, ConnectionsRefused: 5, ConnectionsClosed: map[string]uint64{"idle": 6},
 		Positions: 7, PositionsForgotten: 8,
+		CertificateExpires: time.Unix(1_800_000_000, 0),
 		Links: []admin.LinkMetrics{{
 			Neighbour: "Jaquez", Up: true, Lag: 9, RoundTripSeconds: 0.25, ClockSeconds: -0.5, ConfigDiffers: true,
 			SentLines: 10, ReceivedLines: 11, DuplicateLines: 12, RefusedLines: 13, Rewinds: 14,
@@ -103,6 +105,7 @@ herd_propagation_seconds_bucket{edge="Clark",le="0.01"} 7
 herd_propagation_seconds_bucket{edge="Clark",le="+Inf"} 8
 herd_propagation_seconds_sum{edge="Clark"} 0.5
 herd_propagation_seconds_count{edge="Clark"} 8
+herd_tls_certificate_expires_timestamp_seconds{edge="Clark"} 1.8e+09
 herd_transcript_dropped_total{edge="Clark"} 17
 `), "\n")
 	for _, line := range want {
