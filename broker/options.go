@@ -13,7 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"herd/certs"
+	"herd/broker/certs"
 )
 
 // DefaultURL is where the broker is looked for when nothing else is said.

@@ -19,7 +19,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"herd/broker"
-	"herd/certs/certstest"
+	"herd/broker/certs/certstest"
 )
 
 // An authority signs certificates.

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"herd/certs"
+	"herd/broker/certs"
 )
 
 // Values of HERD_TLS_IDENTITY.

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"herd/certs/certstest"
+	"herd/broker/certs/certstest"
 )
 
 // leaf is a certificate by the template, as TLS parses it.

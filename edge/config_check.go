@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"herd/broker/certs"
 	"herd/broker/topology"
-	"herd/certs"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"herd/broker"
-	"herd/certs"
+	"herd/broker/certs"
 	"herd/edge/admin"
 	"herd/edge/command"
 	"herd/edge/journal"

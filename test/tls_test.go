@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"herd/certs/certstest"
+	"herd/broker/certs/certstest"
 )
 
 // secured is what an edge that speaks TLS, and its clients, are given.

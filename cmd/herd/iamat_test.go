@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"herd/certs/certstest"
+	"herd/broker/certs/certstest"
 )
 
 const kiwi = "kiwi.cs.ucla.edu"

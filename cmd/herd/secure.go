@@ -4,7 +4,7 @@ import (
 	"crypto/tls"
 	"flag"
 
-	"herd/certs"
+	"herd/broker/certs"
 )
 
 // tlsFlags are those of the commands that speak to client ports.

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"herd/certs/certstest"
+	"herd/broker/certs/certstest"
 )
 
 // files writes a good set of files and returns their names.
