@@ -104,7 +104,7 @@ type Config struct {
 
 	// Longest wait for places (C16); 10ms to 24h.
 	PlacesTimeout time.Duration `env:"HERD_PLACES_TIMEOUT" envDefault:"5s"`
-	// Providers of places in order of preference: `auto` or `gazetteer`. `google`, `google-legacy` and `osm` are not in this version.
+	// Providers of places in order of preference, parted by commas: `google`, `google-legacy`, `osm`, `gazetteer`; or `auto`, which is those that can be asked.
 	Places string `env:"HERD_PLACES" envDefault:"auto"`
 	// Key of Google Places. Not in this version.
 	GoogleKey Secret `env:"HERD_GOOGLE_KEY"`

@@ -77,7 +77,6 @@ func (c *Config) faults(vars map[string]string, unparsed map[string]error, files
 	k.oneOf("HERD_DURABILITY", c.Durability, "memory", "journal")
 	k.oneOf("HERD_JOURNAL", c.Journal, "on", "auto", "off")
 	k.oneOf("HERD_JOURNAL_STORAGE", c.JournalStorage, "file", "memory")
-	k.want("HERD_PLACES", areProviders(providers(c.Places)), "auto, or some of google, google-legacy, osm and gazetteer parted by commas")
 	k.oneOf("HERD_TLS_IDENTITY", c.TLSIdentity, "", byCommonName, byAltName)
 	for name, value := range map[string]string{
 		"HERD_LISTEN": c.Listen, "HERD_HTTP": c.HTTP, "HERD_EMBEDDED_NATS_LISTEN": c.EmbeddedNATSListen,
@@ -101,6 +100,7 @@ func (c *Config) faults(vars map[string]string, unparsed map[string]error, files
 		k.fault("HERD_JOURNAL", "on, but the NATS server inside keeps nothing without HERD_DATA")
 	}
 	k.later(c)
+	k.places(c)
 	// What nothing above spoke of is told in the parser's words.
 	for name, err := range unparsed {
 		k.fault(name, strings.ReplaceAll(err.Error(), "\n", "; "))
@@ -222,35 +222,14 @@ func (k *checks) later(c *Config) {
 			k.fault(name, later)
 		}
 	}
-	for _, provider := range providers(c.Places) {
-		if provider == "google" || provider == "google-legacy" || provider == "osm" {
+	for _, provider := range c.providers() {
+		if c.Places == byAll {
+			break // the variable that asks for it is named above
+		}
+		if provider == byGoogle || provider == byGoogleLegacy || provider == byOSM {
 			k.fault("HERD_PLACES", provider+": "+later)
 		}
 	}
-}
-
-// providers splits HERD_PLACES.
-func providers(text string) []string {
-	list := strings.Split(text, ",")
-	for i := range list {
-		list[i] = strings.TrimSpace(list[i])
-	}
-	return list
-}
-
-// areProviders tells whether list is auto alone, or one or more different
-// providers.
-func areProviders(list []string) bool {
-	known := []string{"google", "google-legacy", "osm", "gazetteer"}
-	if len(list) == 1 {
-		known = append(known, "auto")
-	}
-	for i, p := range list {
-		if !slices.Contains(known, p) || slices.Contains(list[:i], p) {
-			return false
-		}
-	}
-	return true
 }
 
 // quote shows a value in an error, cut where it is long.
@@ -334,6 +313,18 @@ func canWrite(path, data string) error {
 		return fmt.Errorf("its folder: %w", cause(err))
 	}
 	return unix.Access(folder, unix.W_OK)
+}
+
+// canRead tells why path could not be a file that is read.
+func canRead(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return cause(err)
+	}
+	if info.IsDir() {
+		return errors.New("a folder, not a file")
+	}
+	return unix.Access(path, unix.R_OK)
 }
 
 // cause returns err without the path, which the caller names.

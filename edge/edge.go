@@ -24,7 +24,6 @@ import (
 	"herd/edge/transcript"
 	"herd/edge/wire"
 	"herd/places"
-	"herd/places/gazetteer"
 )
 
 // Shared is what several edges of one process have in common. The zero value is
@@ -106,7 +105,7 @@ func New(cfg Config, shared Shared) (*Edge, error) {
 		return nil, err
 	}
 	if e.finder == nil {
-		f, err := NewFinder(e.log)
+		f, err := NewFinder(&e.cfg, e.log)
 		if err != nil {
 			e.Close()
 			return nil, err
@@ -132,15 +131,6 @@ func (e *Edge) clientTLS() *tls.Config {
 		return nil
 	}
 	return forClients(e.certs)
-}
-
-// NewFinder makes what finds places: the built-in places. Several edges may share one.
-func NewFinder(log *slog.Logger) (*places.Finder, error) {
-	builtIn, err := gazetteer.New()
-	if err != nil {
-		return nil, fmt.Errorf("built-in places: %w", err)
-	}
-	return places.NewFinder(log, builtIn), nil
 }
 
 // take gets hold of what another process may have.
@@ -180,6 +170,9 @@ func (e *Edge) Close() {
 	if e.adminLn != nil {
 		_ = e.adminLn.Close()
 	}
+	if e.finder != nil && e.shared.Finder == nil {
+		e.finder.Close()
+	}
 }
 
 // Addr is the address for clients, open or not.
@@ -197,14 +190,18 @@ func (e *Edge) isReady() bool {
 	}
 }
 
-// Reopen opens the transcript's file anew (SIGHUP, C20), and looks for renewed
-// certificate files, which would otherwise be seen by the next client.
+// Reopen opens the transcript's file anew (C20), looks for renewed certificate files,
+// which would otherwise be seen by the next client, and has the places that are read
+// from a file read again, unless its finder is shared: it is for SIGHUP.
 func (e *Edge) Reopen() {
 	if e.certs != nil {
 		e.certs.Look()
 	}
 	if e.transcript != nil {
 		e.transcript.Reopen()
+	}
+	if e.shared.Finder == nil {
+		e.finder.Reload()
 	}
 }
 
@@ -253,6 +250,10 @@ func (e *Edge) run(f *floors) error {
 	})
 
 	e.catchUp(f.ctx)
+	select { // nobody is told of fewer places than there are because the edge is young
+	case <-e.finder.Loaded():
+	case <-f.ctx.Done():
+	}
 	if f.ctx.Err() != nil {
 		return nil
 	}

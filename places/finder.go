@@ -21,6 +21,9 @@ type Finder struct {
 	mu      sync.RWMutex // guards closed against running.Go
 	closed  bool
 	running sync.WaitGroup // calls of providers, those that nobody waits for included
+
+	loaded      chan struct{} // closed when no provider reads its places for the first time any more
+	stopLoading context.CancelFunc
 }
 
 // source is a provider and what became of the questions to it.
@@ -28,6 +31,7 @@ type source struct {
 	Provider
 	tally
 	instant    bool
+	reload     chan struct{} // nil where nothing is loaded; holds one that is due
 	complained atomic.Int64  // when its failures were logged last, Unix ns
 	failures   atomic.Uint64 // since then
 }
@@ -37,14 +41,64 @@ type source struct {
 const complainEvery = 10 * time.Second
 
 // NewFinder returns a finder that asks providers in this order of preference. Without
-// any, every search fails.
+// any, every search fails. Where one is a Loader it is loaded from now on; who makes a
+// finder closes it.
 func NewFinder(log *slog.Logger, providers ...Provider) *Finder {
-	f := &Finder{log: log}
+	f := &Finder{log: log, loaded: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	f.stopLoading = cancel
+	var first sync.WaitGroup
 	for _, p := range providers {
-		_, instant := p.(Instant)
-		f.sources = append(f.sources, &source{Provider: p, instant: instant})
+		s := &source{Provider: p}
+		_, s.instant = p.(Instant)
+		if l, ok := p.(Loader); ok {
+			s.reload = make(chan struct{}, 1)
+			s.reload <- struct{}{}
+			first.Add(1)
+			f.run(func() { f.keepLoaded(ctx, l, s.reload, first.Done) })
+		}
+		f.sources = append(f.sources, s)
 	}
+	f.run(func() {
+		first.Wait()
+		close(f.loaded)
+	})
 	return f
+}
+
+// keepLoaded loads once for each that is due, until ctx ends; first is called after the
+// first.
+func (f *Finder) keepLoaded(ctx context.Context, l Loader, due <-chan struct{}, first func()) {
+	first = sync.OnceFunc(first)
+	defer first()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-due:
+		}
+		if err := l.Load(ctx); err != nil && ctx.Err() == nil {
+			f.log.Error("places not loaded", "provider", l.Name(), "error", err)
+		}
+		first()
+	}
+}
+
+// Loaded is closed when every provider has read its places, or failed to.
+func (f *Finder) Loaded() <-chan struct{} { return f.loaded }
+
+// Reload makes the providers that read their places read them again, without a gap in
+// what they answer (SIGHUP). It does not wait.
+func (f *Finder) Reload() {
+	for _, s := range f.sources {
+		if s.reload == nil {
+			continue
+		}
+		select {
+		case s.reload <- struct{}{}:
+		default: // one is due already
+		}
+	}
 }
 
 // Find returns the JSON of a Nearby Search answer to q, which keeps C14–C16: it never
@@ -62,23 +116,31 @@ func (f *Finder) Find(ctx context.Context, q Query) []byte {
 	return text
 }
 
-// FindNow is Find for a finder whose first provider is Instant: the JSON of its answer,
-// without a wait, a goroutine or a timer. ok is false where that is not so, or where it
-// failed: then Find has the answer.
+// FindNow is Find where Instant providers are first in order: the JSON of the first
+// answer among theirs, without a wait, a goroutine or a timer. ok is false where they are
+// not first, or all failed: then Find has the answer.
 func (f *Finder) FindNow(q Query) (text []byte, ok bool) {
-	if !(q.Radius > 0 && q.Max > 0) || len(f.sources) == 0 || !f.sources[0].instant {
+	if !(q.Radius > 0 && q.Max > 0) {
 		return nil, false
 	}
-	text, err := f.call(context.Background(), f.sources[0], q)
-	return text, err == nil
+	for _, s := range f.sources {
+		if !s.instant {
+			break
+		}
+		if text, err := f.call(context.Background(), s, q); err == nil {
+			return text, true
+		}
+	}
+	return nil, false
 }
 
-// Close waits for the calls of providers that Find did not wait for. A Find after it
+// Close ends what is loading and waits for the calls of providers that Find did not wait for. A Find after it
 // calls no provider and fails as one that is stopped.
 func (f *Finder) Close() {
 	f.mu.Lock()
 	f.closed = true
 	f.mu.Unlock()
+	f.stopLoading()
 	f.running.Wait()
 }
 

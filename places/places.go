@@ -44,6 +44,18 @@ type Instant interface {
 	Instant()
 }
 
+// Loader is a Provider that has its places from something that it must read first, and
+// that may change.
+type Loader interface {
+	Provider
+	// Load reads the places anew. Its finder calls it once from the start and once a
+	// Reload, one call at a time, on a goroutine of its own, which ctx ends. It answers
+	// from what it had until it has all that is new; before the first time Nearby is an
+	// error, so that the next provider is asked. The error says why it keeps what it
+	// had; it is logged.
+	Load(ctx context.Context) error
+}
+
 // Error is a provider's failure as clients see it (C16).
 type Error struct {
 	Status  nearby.Status // one that Failed

@@ -118,7 +118,7 @@ func (u *up) take(herd []edge.Config, data string) (err error) {
 			return occupied(err, first.HTTP, "--http", "")
 		}
 	}
-	if u.finder, err = edge.NewFinder(u.log); err != nil {
+	if u.finder, err = edge.NewFinder(first, u.log); err != nil {
 		return err
 	}
 	for _, cfg := range herd {
@@ -199,6 +199,7 @@ func (u *up) serve(ctx context.Context, signals <-chan os.Signal) error {
 				for _, e := range u.edges {
 					e.Reopen() // C20
 				}
+				u.finder.Reload()
 			case stopping:
 				return errAtOnce // C19
 			default:
