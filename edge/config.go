@@ -89,7 +89,7 @@ type Config struct {
 
 	// Serve Go's profiles on the admin port, under `/debug/pprof/`.
 	Pprof bool `env:"HERD_PPROF" envDefault:"false"`
-	// A folder of this edge's own, for the NATS server inside and the transcript; made at start.
+	// A folder of this edge's own, for the NATS server inside, the transcript and the count of questions to Google; made at start.
 	Data string `env:"HERD_DATA"`
 	// File of what goes in and out (C20); `-` is standard error, empty is off.
 	Transcript string `env:"HERD_TRANSCRIPT"`
@@ -106,19 +106,19 @@ type Config struct {
 	PlacesTimeout time.Duration `env:"HERD_PLACES_TIMEOUT" envDefault:"5s"`
 	// Providers of places in order of preference, parted by commas: `google`, `google-legacy`, `osm`, `gazetteer`; or `auto`, which is those that can be asked.
 	Places string `env:"HERD_PLACES" envDefault:"auto"`
-	// Key of Google Places. Not in this version.
+	// Key of Google Places; shown nowhere.
 	GoogleKey Secret `env:"HERD_GOOGLE_KEY"`
-	// File that holds the key of Google Places. Not in this version.
+	// File that holds the key of Google Places, in place of `HERD_GOOGLE_KEY`.
 	GoogleKeyFile string `env:"HERD_GOOGLE_KEY_FILE"`
-	// Field mask of Google Places. Not in this version.
+	// Field mask of Google's Places API (New): what is asked of each place, and billed by the dearest.
 	GoogleFields string `env:"HERD_GOOGLE_FIELDS"`
-	// Base address of Google Places. Not in this version.
+	// Base address of who stands in for Google Places, such as a proxy: https://HOST or http://HOST:PORT.
 	GoogleURL string `env:"HERD_GOOGLE_URL"`
-	// Questions a day that may go to Google; 0 is no limit. Others than 1000 are not in this version.
+	// Questions a day, from midnight Pacific time, that this process may put to Google; 0 is no limit. Kept in `HERD_DATA` over restarts.
 	PlacesDaily int `env:"HERD_PLACES_DAILY" envDefault:"1000"`
-	// Questions a second that may go to Google; 0 is no limit. Others than 10 are not in this version.
+	// Questions a second that this process may put to Google; 0 is no limit.
 	PlacesRate int `env:"HERD_PLACES_RATE" envDefault:"10"`
-	// How long Google's answers may be kept; 0 is not at all. Others than 0 are not in this version.
+	// How long Google's answers are kept and given again; 0 is not at all. Google's terms forbid it.
 	PlacesCache time.Duration `env:"HERD_PLACES_CACHE" envDefault:"0"`
 	// OpenStreetMap extract, `.osm.pbf` or `.osm`. Not in this version.
 	OSMFile string `env:"HERD_OSM_FILE"`
@@ -152,6 +152,9 @@ func fromEnvironment(environ []string, files uint64) (cfg Config, warnings []str
 		return Config{}, nil, err
 	}
 	cfg.derive(vars, files)
+	if err := cfg.readGoogleKey(); err != nil {
+		unparsed["HERD_GOOGLE_KEY_FILE"] = err
+	}
 
 	faults := cfg.faults(vars, unparsed, files)
 	names := variables()

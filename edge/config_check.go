@@ -201,22 +201,10 @@ func (k *checks) file(name string, err error) {
 	}
 }
 
-// later refuses what this version would promise and not keep. A value that is
-// the default asks for nothing.
+// later refuses what this version would promise and not keep.
 func (k *checks) later(c *Config) {
-	var plain Config
-	if _, err := parse(&plain, map[string]string{}); err != nil {
-		return // parse has said so of c before
-	}
 	for name, asked := range map[string]bool{
-		"HERD_GOOGLE_KEY":      c.GoogleKey.Reveal() != "",
-		"HERD_GOOGLE_KEY_FILE": c.GoogleKeyFile != "",
-		"HERD_GOOGLE_FIELDS":   c.GoogleFields != "",
-		"HERD_GOOGLE_URL":      c.GoogleURL != "",
-		"HERD_PLACES_DAILY":    c.PlacesDaily != plain.PlacesDaily,
-		"HERD_PLACES_RATE":     c.PlacesRate != plain.PlacesRate,
-		"HERD_PLACES_CACHE":    c.PlacesCache != plain.PlacesCache,
-		"HERD_OSM_FILE":        c.OSMFile != "",
+		"HERD_OSM_FILE": c.OSMFile != "",
 	} {
 		if asked && k.unparsed[name] == nil {
 			k.fault(name, later)
@@ -226,7 +214,7 @@ func (k *checks) later(c *Config) {
 		if c.Places == byAll {
 			break // the variable that asks for it is named above
 		}
-		if provider == byGoogle || provider == byGoogleLegacy || provider == byOSM {
+		if provider == byOSM {
 			k.fault("HERD_PLACES", provider+": "+later)
 		}
 	}

@@ -103,16 +103,23 @@ var wrong = []struct{ name, value, says string }{
 	{"HERD_PLACES", "gazetteer,bing", `"gazetteer,bing", want auto, or some of google, google-legacy, osm and gazetteer parted by commas`},
 	{"HERD_PLACES", "auto,gazetteer", `"auto,gazetteer", want auto, or some of google, google-legacy, osm and gazetteer parted by commas`},
 	{"HERD_PLACES", "osm, gazetteer", "osm: not in this version"},
-	{"HERD_GOOGLE_KEY", "AIzaKey", "not in this version"},
-	{"HERD_GOOGLE_KEY_FILE", "key.txt", "not in this version"},
-	{"HERD_GOOGLE_FIELDS", "places.id", "not in this version"},
-	{"HERD_GOOGLE_URL", "http://localhost", "not in this version"},
+	{"HERD_PLACES", "google,google", `"google,google", want auto, or some of google, google-legacy, osm and gazetteer parted by commas`},
+	{"HERD_PLACES", "google", "Google needs HERD_GOOGLE_KEY or HERD_GOOGLE_KEY_FILE"},
+	{"HERD_PLACES", "gazetteer,google-legacy", "Google needs HERD_GOOGLE_KEY or HERD_GOOGLE_KEY_FILE"},
+	{"HERD_PLACES", "gazetteer,", `"gazetteer,", want auto, or some of google, google-legacy, osm and gazetteer parted by commas`},
+	{"HERD_GOOGLE_KEY", "AIza Key", "want a key of 1 to 256 letters, digits and -_.~+/=:"},
+	{"HERD_GOOGLE_KEY", strings.Repeat("AIza", 65), "want a key of 1 to 256 letters, digits and -_.~+/=:"},
+	{"HERD_GOOGLE_KEY_FILE", "{dir}/none", `"{dir}/none": no such file or directory`},
+	{"HERD_GOOGLE_KEY_FILE", "{dir}", `"{dir}": not a file`},
+	{"HERD_GOOGLE_KEY_FILE", "{file}", `"{file}": want a key of 1 to 256 letters, digits and -_.~+/=:`}, // empty
+	{"HERD_GOOGLE_FIELDS", "places.id, places.types", `"places.id, places.types", want * or names such as places.id parted by commas, without spaces`},
+	{"HERD_GOOGLE_FIELDS", "places.id,", `"places.id,", want * or names such as places.id parted by commas, without spaces`},
+	{"HERD_GOOGLE_URL", "localhost:80", "want https://HOST or http://HOST:PORT, without a name, a query and a fragment"},
+	{"HERD_GOOGLE_URL", "https://me:AIzaWord@host", "want https://HOST or http://HOST:PORT, without a name, a query and a fragment"},
+	{"HERD_GOOGLE_URL", "https://host/?key=AIzaWord", "want https://HOST or http://HOST:PORT, without a name, a query and a fragment"},
 	{"HERD_PLACES_DAILY", "-1", `"-1", want a number of 0 or more`},
-	{"HERD_PLACES_DAILY", "0", "not in this version"},
 	{"HERD_PLACES_RATE", "1.5", `"1.5", want a number of 0 or more`},
-	{"HERD_PLACES_RATE", "11", "not in this version"},
 	{"HERD_PLACES_CACHE", "-1h", `"-1h", want a duration of 0 or more`},
-	{"HERD_PLACES_CACHE", "24h", "not in this version"},
 	{"HERD_OSM_FILE", "monaco.osm.pbf", "not in this version"},
 }
 
@@ -221,6 +228,10 @@ func TestDefaults(t *testing.T) {
 
 func TestGoodValues(t *testing.T) {
 	dir := t.TempDir()
+	keyFile := dir + "/key"
+	if err := os.WriteFile(keyFile, []byte("\tAIza-Key_1 \n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		vars string // parted by spaces
 		got  func(c Config) any
@@ -258,6 +269,16 @@ func TestGoodValues(t *testing.T) {
 		{"HERD_LOG_LEVEL=WARN", func(c Config) any { return c.LogLevel }, slog.LevelWarn},
 		{"HERD_LOG_FORMAT=json", func(c Config) any { return c.LogFormat }, "json"},
 		{"HERD_PLACES=gazetteer", func(c Config) any { return c.Places }, "gazetteer"},
+		{"HERD_PLACES_DAILY=0 HERD_PLACES_RATE=0", func(c Config) any { return c.PlacesDaily + c.PlacesRate }, 0},
+		{"HERD_PLACES_CACHE=24h", func(c Config) any { return c.PlacesCache }, 24 * time.Hour},
+		{"HERD_GOOGLE_KEY=k", func(c Config) any { return strings.Join(c.providers(), " ") }, "google gazetteer"},
+		{"HERD_GOOGLE_KEY_FILE=" + keyFile, func(c Config) any { return strings.Join(c.providers(), " ") }, "google gazetteer"},
+		{"HERD_GOOGLE_KEY= HERD_GOOGLE_KEY_FILE=" + keyFile, func(c Config) any { return c.GoogleKey.Reveal() }, "AIza-Key_1"},
+		{"HERD_PLACES=gazetteer HERD_GOOGLE_KEY=k", func(c Config) any { return strings.Join(c.providers(), " ") }, "gazetteer"},
+		{"HERD_PLACES=google-legacy,gazetteer,google HERD_GOOGLE_KEY=k", func(c Config) any { return strings.Join(c.providers(), " ") }, "google-legacy gazetteer google"},
+		{"HERD_GOOGLE_FIELDS=*", func(c Config) any { return c.GoogleFields }, "*"},
+		{"HERD_GOOGLE_FIELDS=places.id,places.displayName.text", func(c Config) any { return c.GoogleFields }, "places.id,places.displayName.text"},
+		{"HERD_GOOGLE_URL=http://[::1]:80/google", func(c Config) any { return c.GoogleURL }, "http://[::1]:80/google"},
 		// What is not in this version may be said where it asks for nothing.
 		{"HERD_JOURNAL_REPLICAS=1 HERD_JOURNAL_STORAGE=file HERD_DURABILITY=memory", func(c Config) any { return c.JournalReplicas }, 1},
 		{"HERD_PLACES_DAILY=1000 HERD_PLACES_RATE=10 HERD_PLACES_CACHE=0s", func(c Config) any { return c.PlacesCache }, time.Duration(0)},
@@ -300,6 +321,9 @@ func TestWhatContradicts(t *testing.T) {
 		{"HERD_DURABILITY=journal HERD_JOURNAL=off", "HERD_DURABILITY: journal, but HERD_JOURNAL is off"},
 		{"HERD_DURABILITY=journal HERD_JOURNAL=", "HERD_DURABILITY: journal, but HERD_JOURNAL is off"},
 		{"HERD_EMBEDDED_NATS=true HERD_JOURNAL=on", "HERD_JOURNAL: on, but the NATS server inside keeps nothing without HERD_DATA"},
+		{"HERD_GOOGLE_KEY=AIzaKey HERD_GOOGLE_KEY_FILE=/nowhere", "HERD_GOOGLE_KEY_FILE: set beside HERD_GOOGLE_KEY; set one of the two"},
+		// A key that is asked for and cannot be read is told once.
+		{"HERD_PLACES=google HERD_GOOGLE_KEY_FILE=/nowhere/key", `HERD_GOOGLE_KEY_FILE: "/nowhere/key": no such file or directory`},
 		{"HERD_EDGE=A HERD_TOPOLOGY=B-C", `HERD_EDGE: "A" is no edge of HERD_TOPOLOGY, which has B, C`},
 		// Where the topology itself is wrong, that alone is said.
 		{"HERD_EDGE=A HERD_TOPOLOGY=B-B", `HERD_TOPOLOGY: link "B-B" joins an edge to itself`},

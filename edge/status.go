@@ -52,6 +52,13 @@ func (e *Edge) Status() admin.Status {
 	if lag := e.journalLag(); lag != nil {
 		s.Journal.Lag = *lag
 	}
+	for _, p := range e.finder.Stats() {
+		place := admin.PlacesStatus{Provider: p.Provider, BreakerOpen: p.Open}
+		if p.Budgeted {
+			place.BudgetLeft = &p.BudgetLeft
+		}
+		s.Places = append(s.Places, place)
+	}
 	for _, l := range e.Metrics().Links {
 		s.Links = append(s.Links, admin.LinkStatus{
 			Neighbour: l.Neighbour, Up: l.Up, Lag: l.Lag,
@@ -75,6 +82,8 @@ func (e *Edge) Metrics() admin.Metrics {
 		PositionsForgotten: forgotten,
 		BrokerConnected:    e.dialled() && e.conn.Connected(),
 		PlacesSeconds:      map[string]admin.Histogram{},
+		PlacesBreaker:      map[string]bool{},
+		PlacesBudget:       map[string]int{},
 		JournalLag:         e.journalLag(),
 	}
 	if e.certs != nil {
@@ -100,6 +109,12 @@ func (e *Edge) Metrics() admin.Metrics {
 			m.PlacesRequests = append(m.PlacesRequests, admin.PlacesCount{Provider: p.Provider, Outcome: outcome, Count: p.Requests[outcome]})
 		}
 		m.PlacesSeconds[p.Provider] = perBucket(p.Duration.Buckets, p.Duration.Sum, p.Duration.Count)
+		if p.Guarded {
+			m.PlacesBreaker[p.Provider] = p.Open
+		}
+		if p.Budgeted {
+			m.PlacesBudget[p.Provider] = p.BudgetLeft
+		}
 	}
 	if e.transcript != nil {
 		m.TranscriptDropped = e.transcript.Dropped()

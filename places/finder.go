@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -22,8 +23,9 @@ type Finder struct {
 	closed  bool
 	running sync.WaitGroup // calls of providers, those that nobody waits for included
 
-	loaded      chan struct{} // closed when no provider reads its places for the first time any more
-	stopLoading context.CancelFunc
+	life   context.Context // of what nobody waits for: loading, and questions that several ask
+	end    context.CancelFunc
+	loaded chan struct{} // closed when no provider reads its places for the first time any more
 }
 
 // source is a provider and what became of the questions to it.
@@ -31,9 +33,11 @@ type source struct {
 	Provider
 	tally
 	instant    bool
-	reload     chan struct{} // nil where nothing is loaded; holds one that is due
-	complained atomic.Int64  // when its failures were logged last, Unix ns
-	failures   atomic.Uint64 // since then
+	reload     chan struct{}         // nil where nothing is loaded; holds one that is due
+	guard                            // not for one that is instant
+	complained atomic.Int64          // when its failures were logged last, Unix ns
+	failures   atomic.Uint64         // since then
+	last       atomic.Pointer[error] // of its failures
 }
 
 // complainEvery keeps a provider that fails under load from flooding the log; the
@@ -45,17 +49,22 @@ const complainEvery = 10 * time.Second
 // finder closes it.
 func NewFinder(log *slog.Logger, providers ...Provider) *Finder {
 	f := &Finder{log: log, loaded: make(chan struct{})}
-	ctx, cancel := context.WithCancel(context.Background())
-	f.stopLoading = cancel
+	f.life, f.end = context.WithCancel(context.Background()) // ends with Close
 	var first sync.WaitGroup
 	for _, p := range providers {
+		var limits Limits
+		if l, ok := p.(*limited); ok {
+			p, limits = l.Provider, l.Limits
+		}
 		s := &source{Provider: p}
-		_, s.instant = p.(Instant)
+		if _, s.instant = p.(Instant); !s.instant {
+			f.guard(s, limits)
+		}
 		if l, ok := p.(Loader); ok {
 			s.reload = make(chan struct{}, 1)
 			s.reload <- struct{}{}
 			first.Add(1)
-			f.run(func() { f.keepLoaded(ctx, l, s.reload, first.Done) })
+			f.run(func() { f.keepLoaded(f.life, l, s.reload, first.Done) })
 		}
 		f.sources = append(f.sources, s)
 	}
@@ -134,45 +143,74 @@ func (f *Finder) FindNow(q Query) (text []byte, ok bool) {
 	return nil, false
 }
 
-// Close ends what is loading and waits for the calls of providers that Find did not wait for. A Find after it
+// Close ends what is loading and the calls of providers that Find did not wait for, and
+// waits for them; a provider that is an io.Closer is closed. A Find after it
 // calls no provider and fails as one that is stopped.
 func (f *Finder) Close() {
 	f.mu.Lock()
 	f.closed = true
 	f.mu.Unlock()
-	f.stopLoading()
+	f.end()
 	f.running.Wait()
+	for _, s := range f.sources {
+		if c, ok := s.Provider.(io.Closer); ok {
+			_ = c.Close() // what is let go is connections
+		}
+	}
 }
 
 // call asks one provider and returns the JSON of its answer.
 func (f *Finder) call(ctx context.Context, s *source, q Query) ([]byte, error) {
+	var answer nearby.Answer
+	var err error
+	if s.instant {
+		answer, err = f.question(ctx, s, q)
+	} else {
+		answer, err = f.await(ctx, func() (nearby.Answer, error) { return f.join(ctx, s, q) })
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer = answer.Trim(q.Max) // C15
+	return answer.Append(make([]byte, 0, 512+384*len(answer.Results)))
+}
+
+// question puts q to the provider, and counts what becomes of it.
+func (f *Finder) question(ctx context.Context, s *source, q Query) (nearby.Answer, error) {
 	start := time.Now()
 	var answer nearby.Answer
 	var err error
 	if s.instant {
 		answer, err = s.Nearby(ctx, q)
 	} else {
-		answer, err = f.await(ctx, s, q)
+		answer, err = f.await(ctx, func() (nearby.Answer, error) { return s.Nearby(ctx, q) })
 	}
-	if err == nil && answer.Status.Failed() {
+	switch {
+	case err != nil:
+	case answer.Status.Failed():
 		err = &Error{answer.Status, answer.ErrorMessage} // for the next to do better
+	case !s.instant: // whose numbers are somebody else's
+		_, err = answer.Append(nil)
 	}
-	var text []byte
+	if deadline, ok := ctx.Deadline(); ok && errors.Is(err, context.Canceled) && !time.Now().Before(deadline) {
+		err = context.DeadlineExceeded // Close came in the same moment
+	}
 	if err == nil {
-		answer = nearby.Found(answer.HTMLAttributions, answer.Results).Trim(q.Max) // C15
-		text, err = answer.Append(make([]byte, 0, 512+384*len(answer.Results)))
+		answer.Status, answer.ErrorMessage = nearby.Found(nil, answer.Results).Status, ""
 	}
 	outcome := outcomeOf(answer, err)
-	s.count(outcome, time.Since(start))
+	s.count(outcome)
+	s.observe(time.Since(start))
 	if err != nil && outcome != stopped {
+		s.last.Store(&err)
 		f.complain(s, outcome, err)
 	}
-	return text, err
+	return answer, err
 }
 
-// await calls the provider on a goroutine of its own, which Close waits for, so as to
-// return when ctx ends whatever the provider does.
-func (f *Finder) await(ctx context.Context, p Provider, q Query) (nearby.Answer, error) {
+// await calls ask on a goroutine of its own, which Close waits for, so as to return when
+// ctx ends whatever ask does.
+func (f *Finder) await(ctx context.Context, ask func() (nearby.Answer, error)) (nearby.Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return nearby.Answer{}, err
 	}
@@ -182,7 +220,7 @@ func (f *Finder) await(ctx context.Context, p Provider, q Query) (nearby.Answer,
 	}
 	replies := make(chan reply, 1) // so that a late one is not stuck
 	if !f.run(func() {
-		answer, err := p.Nearby(ctx, q)
+		answer, err := ask()
 		replies <- reply{answer, err}
 	}) {
 		return nearby.Answer{}, errStopped

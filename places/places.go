@@ -25,8 +25,8 @@ type Provider interface {
 	// Name is a short constant word for metrics and logs, such as gazetteer.
 	Name() string
 
-	// Nearby returns at most q.Max places no further than q.Radius, nearest first,
-	// with the status OK or ZERO_RESULTS. It is asked only for a radius and a maximum
+	// Nearby returns at most q.Max places, with the status OK or ZERO_RESULTS; where the
+	// choice of places is ours (C15), no further than q.Radius and nearest first. It is asked only for a radius and a maximum
 	// above zero (C12). It returns early when ctx ends. The caller does not change
 	// the answer, so that providers may share strings and slices between answers.
 	//

@@ -12,8 +12,16 @@ import (
 // Stats is what became of the questions to one provider since its Finder was made.
 type Stats struct {
 	Provider string
-	Requests map[string]uint64 // by outcome, all of them: ok, zero_results, C16's in lower case, timeout, stopped
-	Duration Histogram
+	// By outcome, all of them: ok, zero_results, C16's in lower case, timeout, stopped; and
+	// of those that did not reach the provider: over_query_limit too, breaker_open,
+	// cached. Equal questions at one time are one.
+	Requests map[string]uint64
+	Duration Histogram // of those that reached the provider
+
+	Guarded    bool // it has a breaker
+	Open       bool // it is not asked for now, because it failed too often
+	Budgeted   bool // it has a budget
+	BudgetLeft int  // questions that may still go to it today
 }
 
 // Histogram counts durations in seconds.
@@ -35,13 +43,15 @@ const (
 	failed
 	late
 	stopped
+	broken
+	again
 	outcomes int = iota
 )
 
 // String returns the outcome as metrics show it.
 func (o outcome) String() string {
 	return [outcomes]string{"ok", "zero_results", "invalid_request", "over_query_limit",
-		"request_denied", "unknown_error", "timeout", "stopped"}[o]
+		"request_denied", "unknown_error", "timeout", "stopped", "breaker_open", "cached"}[o]
 }
 
 func outcomeOf(answer nearby.Answer, err error) outcome {
@@ -81,8 +91,9 @@ type tally struct {
 	sum      atomic.Int64                   // ns
 }
 
-func (t *tally) count(o outcome, d time.Duration) {
-	t.requests[o].Add(1)
+func (t *tally) count(o outcome) { t.requests[o].Add(1) }
+
+func (t *tally) observe(d time.Duration) {
 	i := 0
 	for i < len(bounds) && d > bounds[i] {
 		i++
@@ -101,6 +112,10 @@ func (f *Finder) Stats() []Stats {
 			stats.Requests[outcome(o).String()] = s.requests[o].Load()
 		}
 		stats.Duration = s.histogram()
+		stats.Guarded, stats.Open = s.breaker != nil, s.open()
+		if s.budget != nil {
+			stats.BudgetLeft, stats.Budgeted = s.budget.Left()
+		}
 		all = append(all, stats)
 	}
 	return all

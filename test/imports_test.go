@@ -46,6 +46,8 @@ var monopolies = map[string]string{
 	"github.com/synadia-io/":                  "broker",
 	"github.com/prometheus/":                  "edge/admin",
 	"github.com/tidwall/cities":               "places/gazetteer",
+	"github.com/sony/gobreaker":               "places",
+	"github.com/hashicorp/golang-lru":         "places",
 	"github.com/HdrHistogram/hdrhistogram-go": "cmd/herd/load",
 	"github.com/coreos/":                      "cmd/edge",
 }

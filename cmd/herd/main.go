@@ -28,7 +28,7 @@ const (
 // commands in the order in which usage shows them.
 func commands() []command {
 	return []command{
-		upCommand, iamatCommand, whatsatCommand, watchCommand, statusCommand, healthCommand, versionCommand,
+		upCommand, iamatCommand, whatsatCommand, watchCommand, statusCommand, placesCommand, healthCommand, versionCommand,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -77,6 +78,20 @@ func printStatus(w io.Writer, edges []admin.Status) {
 		}
 		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%s\t%s\n", printable(e.Edge), yesNo(e.Ready), e.Clients, e.Connections,
 			e.Revision, printable(journal), printable(e.Broker))
+	}
+	fmt.Fprintln(t)
+	fmt.Fprintln(t, "PLACES\tPROVIDER\tSTATE\tQUESTIONS LEFT TODAY")
+	for _, e := range edges {
+		for _, provider := range e.Places {
+			state, left := "asked", "-"
+			if provider.BreakerOpen {
+				state = "failing, not asked for now"
+			}
+			if provider.BudgetLeft != nil {
+				left = strconv.Itoa(*provider.BudgetLeft)
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", printable(e.Edge), printable(provider.Provider), state, left)
+		}
 	}
 	fmt.Fprintln(t)
 	fmt.Fprintln(t, "LINK\tUP\tLAG\tROUND TRIP\tCLOCK")

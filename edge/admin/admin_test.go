@@ -30,6 +30,7 @@ func status(name string) admin.Status {
 		},
 		Journal: admin.Journal{Mode: "off"},
 		Broker:  "connected nats://127.0.0.1:4222",
+		Places:  []admin.PlacesStatus{{Provider: "google", BreakerOpen: true, BudgetLeft: new(1234)}, {Provider: "gazetteer"}},
 	}
 }
 
@@ -142,11 +143,12 @@ func TestStatusIsTheContractsJSON(t *testing.T) {
 	const want = `{"edge":"Clark","epoch":"187fa3c2b9d01e00-9a3b5c7d","version":"v0.1.0","ready":true,"clients":1234567,"connections":42,"revision":98765432,` +
 		`"links":[{"neighbour":"Jaquez","up":true,"lag":3,"round_trip_seconds":0.00042,"clock_seconds":0.00012,"config_differs":false},` +
 		`{"neighbour":"Juzang","up":false,"lag":12345,"round_trip_seconds":1.25,"clock_seconds":-6.5,"config_differs":true}],` +
-		`"journal":{"mode":"off","lag":0},"broker":"connected nats://127.0.0.1:4222"}`
+		`"journal":{"mode":"off","lag":0},"broker":"connected nats://127.0.0.1:4222",` +
+		`"places":[{"provider":"google","breaker_open":true,"budget_left":1234},{"provider":"gazetteer","breaker_open":false}]}`
 	if string(got) != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if got, err := json.Marshal(admin.Status{}); err != nil || !strings.Contains(string(got), `"links":[]`) {
+	if got, err := json.Marshal(admin.Status{}); err != nil || !strings.Contains(string(got), `"links":[]`) || !strings.Contains(string(got), `"places":[]`) {
 		t.Errorf("a lone edge: %s, %v", got, err)
 	}
 	var back admin.Status

@@ -15,6 +15,8 @@ type Status struct {
 	Links       []LinkStatus `json:"links"`    // one a neighbour
 	Journal     Journal      `json:"journal"`
 	Broker      string       `json:"broker"` // such as "connected nats://127.0.0.1:4222"; no secret in it
+
+	Places []PlacesStatus `json:"places"` // one a provider, in order of preference
 }
 
 // LinkStatus is the link to one neighbour.
@@ -33,11 +35,29 @@ type Journal struct {
 	Lag  uint64 `json:"lag"`  // revisions that it does not hold yet
 }
 
+// PlacesStatus is one provider of places.
+type PlacesStatus struct {
+	Provider    string `json:"provider"`
+	BreakerOpen bool   `json:"breaker_open"`          // it is not asked for now, because it failed too often
+	BudgetLeft  *int   `json:"budget_left,omitempty"` // questions that may still go to it today; nil is no limit
+}
+
+// Left writes the budget for people; empty where there is no limit.
+func (p PlacesStatus) Left() string {
+	if p.BudgetLeft == nil {
+		return ""
+	}
+	return count(*p.BudgetLeft)
+}
+
 // MarshalJSON writes a lone edge's links as an empty list, never as null.
 func (s Status) MarshalJSON() ([]byte, error) {
 	type plain Status // without this method
 	if s.Links == nil {
 		s.Links = []LinkStatus{}
+	}
+	if s.Places == nil {
+		s.Places = []PlacesStatus{}
 	}
 	return json.Marshal(plain(s))
 }

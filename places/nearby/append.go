@@ -32,6 +32,9 @@ func (a Answer) Append(dst []byte) ([]byte, error) {
 	}
 	b = append(b, "],\n\"status\":"...)
 	b = appendString(b, string(a.Status))
+	if len(a.Others) > 0 {
+		b = append(append(b, ",\n"...), a.Others...)
+	}
 	if a.ErrorMessage != "" {
 		b = append(b, ",\n\"error_message\":"...)
 		b = appendString(b, a.ErrorMessage)
@@ -41,6 +44,9 @@ func (a Answer) Append(dst []byte) ([]byte, error) {
 
 // append writes the fields in the order of Google's own answers, by name.
 func (p *Place) append(b []byte) []byte {
+	if p.Raw != nil {
+		return append(b, p.Raw...)
+	}
 	b = append(b, '{')
 	if p.BusinessStatus != "" {
 		b = append(b, `"business_status":`...)

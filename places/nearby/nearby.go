@@ -27,6 +27,11 @@ type Answer struct {
 	Results          []Place  `json:"results"`
 	Status           Status   `json:"status"`
 	ErrorMessage     string   `json:"error_message,omitempty"` // only with a status that Failed
+
+	// Others are members that a provider's own Nearby Search answer has beyond these, as
+	// JSON without a newline: `"next_page_token":"…"`, parted by commas. Append writes
+	// them as they are.
+	Others []byte `json:"-"`
 }
 
 // Place is one result. Fields that a provider does not know stay out of the JSON.
@@ -40,6 +45,10 @@ type Place struct {
 	Types            []string  `json:"types,omitempty"`
 	UserRatingsTotal int       `json:"user_ratings_total,omitempty"`
 	Vicinity         string    `json:"vicinity,omitempty"`
+
+	// Raw is the place as a provider of Nearby Search answers wrote it, as JSON without a
+	// newline. Append writes it, where it is there, in place of all the other fields.
+	Raw []byte `json:"-"`
 }
 
 // Geometry is where a place is.
