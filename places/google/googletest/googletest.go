@@ -1,0 +1,174 @@
+// Package googletest is Google's Places API for tests: both APIs, as Google's reference
+// describes them, over HTTP. It refuses what Google would refuse, and remembers that it
+// did. It knows nothing of who asks.
+//
+// Reference:
+// https://developers.google.com/maps/documentation/places/web-service/reference/rest/v1/places/searchNearby and
+// https://developers.google.com/maps/documentation/places/web-service/search-nearby.
+package googletest
+
+import (
+	"compress/gzip"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Key is the only key that the server takes.
+const Key = "AIzaSyVerySecretKeyOfTheTests_0123456789"
+
+// Place is what the server knows of one.
+type Place struct {
+	ID, Name string
+	Lat, Lon float64
+}
+
+// Server is a stand-in for Google. All methods may be called from any goroutine.
+type Server struct {
+	URL string // base address of both APIs
+
+	http   *httptest.Server
+	places []Place
+
+	mu      sync.Mutex
+	behave  http.HandlerFunc // in place of an answer, to questions that are right
+	refused []string
+	asked   int
+	waiting int
+}
+
+// Start runs a server that knows places. At the end of the test it fails the test if
+// there was a question that the server refused and nobody took note of (Refused).
+func Start(t testing.TB, places ...Place) *Server {
+	t.Helper()
+	s := &Server{places: places}
+	s.http = httptest.NewServer(s)
+	s.URL = s.http.URL
+	t.Cleanup(func() {
+		s.http.CloseClientConnections()
+		s.http.Close()
+		if refused := s.Refused(); len(refused) > 0 {
+			t.Errorf("Google would have refused %d questions, the first: %s", len(refused), refused[0])
+		}
+	})
+	return s
+}
+
+// Behave lets f answer all questions from now on that are right; nil is Google's way.
+func (s *Server) Behave(f http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.behave = f
+}
+
+// Hang lets all questions wait from now on until their askers go away, or release is
+// called, which is harmless to repeat.
+func (s *Server) Hang() (release func()) {
+	end := make(chan struct{})
+	s.Behave(func(w http.ResponseWriter, r *http.Request) {
+		s.wait(1)
+		defer s.wait(-1)
+		select {
+		case <-end:
+		case <-r.Context().Done():
+		}
+	})
+	return sync.OnceFunc(func() {
+		s.Behave(nil)
+		close(end)
+	})
+}
+
+func (s *Server) wait(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting += n
+}
+
+// Waiting returns how many questions hang.
+func (s *Server) Waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting
+}
+
+// Asked returns how many questions came.
+func (s *Server) Asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}
+
+// Refused returns what was wrong with the questions that Google would have refused, and
+// forgets it.
+func (s *Server) Refused() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	refused := s.refused
+	s.refused = nil
+	return refused
+}
+
+func (s *Server) refuse(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = append(s.refused, fmt.Sprintf(format, args...))
+}
+
+// ServeHTTP answers one question.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.asked++
+	behave := s.behave
+	s.mu.Unlock()
+	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		s.refuse("no compression is asked for")
+	}
+	switch r.URL.Path {
+	case "/v1/places:searchNearby":
+		s.search(w, r, behave)
+	case "/maps/api/place/nearbysearch/json":
+		s.legacy(w, r, behave)
+	default:
+		s.refuse("%s %s is no method of the APIs", r.Method, r.URL.Path)
+		http.Error(w, "<html>404", http.StatusNotFound)
+	}
+}
+
+// WriteJSON answers with JSON as Google's front end does: compressed.
+func WriteJSON(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+	w.Header().Set("Content-Encoding", "gzip")
+	w.WriteHeader(status)
+	z := gzip.NewWriter(w)
+	defer z.Close()
+	io.WriteString(z, text)
+}
+
+// near returns the places within metres, nearest first.
+func (s *Server) near(lat, lon, metres float64) []Place {
+	var found []Place
+	for _, p := range s.places {
+		if distance(lat, lon, p.Lat, p.Lon) <= metres {
+			found = append(found, p)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b Place) int {
+		return int(math.Copysign(1, distance(lat, lon, a.Lat, a.Lon)-distance(lat, lon, b.Lat, b.Lon)))
+	})
+	return found
+}
+
+// distance is in metres on a sphere, by haversines.
+func distance(lat1, lon1, lat2, lon2 float64) float64 {
+	const degree = math.Pi / 180
+	a := math.Pow(math.Sin((lat2-lat1)*degree/2), 2) +
+		math.Cos(lat1*degree)*math.Cos(lat2*degree)*math.Pow(math.Sin((lon2-lon1)*degree/2), 2)
+	return 2 * 6371008.8 * math.Asin(math.Sqrt(a))
+}
