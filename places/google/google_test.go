@@ -247,7 +247,7 @@ func failures() []failure {
 			io.Copy(w, endless{`{"places":[` + echo})
 		}, nil, "an answer of more than 4194304 bytes"},
 		{"endless when unpacked", func(w http.ResponseWriter, _ *http.Request) {
-			googletest.WriteJSON(w, 200, strings.Repeat(" ", 64<<20))
+			googletest.WriteJSON(w, 200, strings.Repeat(" ", 8<<20))
 		}, nil, "an answer of more than 4194304 bytes"},
 		{"packed wrongly", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")

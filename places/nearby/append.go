@@ -21,7 +21,7 @@ func (a Answer) Append(dst []byte) ([]byte, error) {
 	b = appendStrings(b, a.HTMLAttributions)
 	b = append(b, ",\n\"results\":["...)
 	for i := range a.Results {
-		if !a.Results[i].finite() {
+		if a.Results[i].Raw == nil && !a.Results[i].finite() {
 			return dst, errNumber
 		}
 		if i > 0 {

@@ -201,3 +201,14 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	})
 }
+
+func TestWhatAProviderWroteItselfStaysAsItIs(t *testing.T) {
+	a := nearby.Found(nil, []nearby.Place{{Name: "not this", Rating: math.NaN(), Raw: []byte(`{"name":"x","icon":"y"}`)}, {Name: "z"}})
+	a.Others = []byte(`"next_page_token":"t"`)
+	text, err := a.Append(nil)
+	const want = "{\"html_attributions\":[],\n\"results\":[\n{\"name\":\"x\",\"icon\":\"y\"},\n" +
+		"{\"geometry\":{\"location\":{\"lat\":0,\"lng\":0}},\"name\":\"z\",\"place_id\":\"\"}],\n\"status\":\"OK\",\n\"next_page_token\":\"t\"}"
+	if err != nil || string(text) != want {
+		t.Errorf("%v, got\n%s\nwant\n%s", err, text, want)
+	}
+}

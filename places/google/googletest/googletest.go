@@ -146,7 +146,7 @@ func WriteJSON(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 	w.Header().Set("Content-Encoding", "gzip")
 	w.WriteHeader(status)
-	z := gzip.NewWriter(w)
+	z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // fails only for levels that are none
 	defer z.Close()
 	io.WriteString(z, text)
 }
