@@ -169,3 +169,10 @@ func addresses(edges []*edge) []string {
 	}
 	return list
 }
+
+// forget lets quantile begin anew.
+func (tr *traffic) forget() {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.delays.Reset()
+}

@@ -8,6 +8,7 @@
 package googletest
 
 import (
+	"bytes"
 	"compress/gzip"
 	"fmt"
 	"io"
@@ -38,6 +39,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	behave  http.HandlerFunc // in place of an answer, to questions that are right
+	gate    chan struct{}    // closed when questions hang no longer; nil: they do not
 	refused []string
 	asked   int
 	waiting int
@@ -67,21 +69,18 @@ func (s *Server) Behave(f http.HandlerFunc) {
 	s.behave = f
 }
 
-// Hang lets all questions wait from now on until their askers go away, or release is
-// called, which is harmless to repeat.
+// Hang lets all questions wait from now on, until their askers go away or release is
+// called, which has them answered and is harmless to repeat.
 func (s *Server) Hang() (release func()) {
-	end := make(chan struct{})
-	s.Behave(func(w http.ResponseWriter, r *http.Request) {
-		s.wait(1)
-		defer s.wait(-1)
-		select {
-		case <-end:
-		case <-r.Context().Done():
-		}
-	})
+	gate := make(chan struct{})
+	s.mu.Lock()
+	s.gate = gate
+	s.mu.Unlock()
 	return sync.OnceFunc(func() {
-		s.Behave(nil)
-		close(end)
+		s.mu.Lock()
+		s.gate = nil
+		s.mu.Unlock()
+		close(gate)
 	})
 }
 
@@ -125,8 +124,24 @@ func (s *Server) refuse(format string, args ...any) {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.asked++
-	behave := s.behave
+	behave, gate := s.behave, s.gate
 	s.mu.Unlock()
+	if gate != nil {
+		body, err := io.ReadAll(r.Body) // only then the server notices that the asker goes
+		if err != nil {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		s.wait(1)
+		select {
+		case <-gate:
+		case <-r.Context().Done():
+		}
+		s.wait(-1)
+		if r.Context().Err() != nil {
+			return
+		}
+	}
 	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		s.refuse("no compression is asked for")
 	}
