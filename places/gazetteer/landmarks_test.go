@@ -2,6 +2,7 @@ package gazetteer
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -115,6 +116,34 @@ func TestLandmarksLieInTheirCountries(t *testing.T) {
 		if !excused[slug] {
 			t.Errorf("%s is excused and not there", slug)
 		}
+	}
+}
+
+// TestLandmarksAreInTheTownsTheyName: where the list has a town of the name in the country,
+// one such is near. Mountains and great walls are some way out.
+func TestLandmarksAreInTheTownsTheyName(t *testing.T) {
+	const out = 65 // km
+	spots, checked := make(map[string][]places.Direction), 0
+	for _, town := range towns() {
+		key := town.Name + ", " + town.Vicinity
+		spots[key] = append(spots[key], places.Toward(town.Geometry.Location.Lat, town.Geometry.Location.Lng))
+	}
+	for _, l := range lines(t) {
+		all := spots[l.locality+", "+l.country]
+		if len(all) == 0 {
+			continue
+		}
+		checked++
+		best := math.Inf(1)
+		for _, d := range all {
+			best = min(best, d.Distance(places.Toward(l.lat, l.lon)))
+		}
+		if best > out {
+			t.Errorf("%s is %.0f km from %s, %s", l.slug, best, l.locality, l.country)
+		}
+	}
+	if checked < 150 {
+		t.Errorf("only %d landmarks name a town of the list", checked)
 	}
 }
 

@@ -48,9 +48,9 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request, behave http.Hand
 		return
 	}
 	mask := r.Header.Get("X-Goog-FieldMask")
-	fields, err := masked(mask)
-	if err != nil {
-		fail(http.StatusBadRequest, "INVALID_ARGUMENT", err.Error())
+	fields, wrong := masked(mask)
+	if wrong != "" {
+		fail(http.StatusBadRequest, "INVALID_ARGUMENT", wrong)
 		return
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
@@ -118,15 +118,16 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request, behave http.Hand
 	}
 }
 
-// masked reads a field mask: which fields of a place it lets through.
-func masked(mask string) (func(string) bool, error) {
+// masked reads a field mask: which fields of a place it lets through, or else what Google
+// says of it.
+func masked(mask string) (let func(string) bool, wrong string) {
 	if mask == "" {
-		return nil, fmt.Errorf("FieldMask is a required parameter. See https://cloud.google.com/apis/docs/system-parameters on how to provide it.")
+		return nil, "FieldMask is a required parameter."
 	}
 	if mask == "*" {
-		return func(string) bool { return true }, nil
+		return func(string) bool { return true }, ""
 	}
-	let := make(map[string]bool)
+	named := make(map[string]bool)
 	for _, path := range strings.Split(mask, ",") {
 		name, ok := strings.CutPrefix(path, "places.")
 		name, _, _ = strings.Cut(name, ".")
@@ -137,11 +138,11 @@ func masked(mask string) (func(string) bool, error) {
 			}
 		}
 		if !ok || !known {
-			return nil, fmt.Errorf("Error expanding 'fields' parameter. Cannot find matching fields for path '%s'.", path)
+			return nil, fmt.Sprintf("Error expanding 'fields' parameter. Cannot find matching fields for path '%s'.", path)
 		}
-		let[name] = true
+		named[name] = true
 	}
-	return func(name string) bool { return let[name] }, nil
+	return func(name string) bool { return named[name] }, ""
 }
 
 // whole is all that the server knows of a place.
