@@ -265,7 +265,9 @@ func TestTheKeyIsShownNowhere(t *testing.T) {
 	for _, behave := range []http.HandlerFunc{
 		func(w http.ResponseWriter, _ *http.Request) { googletest.WriteError(w, 403, "PERMISSION_DENIED", echo) },
 		func(w http.ResponseWriter, _ *http.Request) { googletest.WriteStatus(w, "REQUEST_DENIED", echo) },
-		func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL+r.URL.RequestURI(), http.StatusTemporaryRedirect) },
+		func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+		},
 		func(w http.ResponseWriter, _ *http.Request) {
 			googletest.WriteJSON(w, 200, `{"places":[{"id":"`+echo+`"}],"results":[{"name":"`+echo+`"}],"status":"OK"}`)
 		},

@@ -156,8 +156,11 @@ func cut(text string) string {
 	return text
 }
 
-// parse reads a body into v.
+// parse reads a body, which is an object, into v.
 func (a *api) parse(body []byte, v any) error {
+	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+		return a.errorf("read the answer: it is no JSON object")
+	}
 	if err := json.Unmarshal(body, v); err != nil {
 		return a.errorf("read the answer: %v", err)
 	}

@@ -241,6 +241,8 @@ func failures() []failure {
 		{"half of it", serves(200, asJSON, `{"places":[{"id":"a"},`), nil, "read the answer"},
 		{"more than one", serves(200, asJSON, `{}{}`), nil, "read the answer"},
 		{"a list", serves(200, asJSON, `[]`), nil, "read the answer"},
+		{"nothing", serves(200, asJSON, ` null`), nil, "read the answer"},
+		{"an error with HTTP 200", serves(200, asJSON, `{"error":{"code":403,"status":"PERMISSION_DENIED","message":"not you"}}`), nil, ""},
 		{"an answer that shows the key", serves(200, asJSON, `{"places":[{"id":"`+echo+`"}],"results":[{"name":"`+echo+`"}],"status":"OK"}`), nil, "shows the key"},
 		{"endless", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", asJSON)
@@ -298,7 +300,7 @@ func legacyFailures() []failure {
 		{"C16 UNKNOWN_ERROR", says("UNKNOWN_ERROR", ""), places.ErrUnknown, "UNKNOWN_ERROR"},
 		{"C16 a status that is none", says("NOT_FOUND", ""), places.ErrUnknown, "NOT_FOUND"},
 		{"C16 no status", serves(200, asJSON, `{"results":[]}`), places.ErrUnknown, `status ""`},
-		{"results that are no places", serves(200, asJSON, `{"results":[null],"status":"OK"}`), nil, "no place"},
+		{"results that are no places", serves(200, asJSON, `{"results":[null],"status":"OK"}`), nil, "read the answer"},
 		{"results of another form", serves(200, asJSON, `{"results":[{"name":[]}],"status":"OK"}`), nil, "read the answer"},
 	}
 }

@@ -86,9 +86,6 @@ func (l *Legacy) read(body []byte, most int) (nearby.Answer, error) {
 	}
 	answer := nearby.Answer{HTMLAttributions: said.HTMLAttributions}
 	for _, text := range said.Results[:min(len(said.Results), most)] {
-		if text[0] != '{' {
-			return nearby.Answer{}, l.errorf("a result that is no place")
-		}
 		var place nearby.Place
 		if err := l.parse(text, &place); err != nil {
 			return nearby.Answer{}, err

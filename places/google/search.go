@@ -101,9 +101,15 @@ func (s *Search) Nearby(ctx context.Context, q places.Query) (nearby.Answer, err
 	if body, err = s.do(ctx, r); err != nil {
 		return nearby.Answer{}, err
 	}
-	var found struct{ Places []searchPlace }
+	var found struct {
+		Places []searchPlace
+		Error  json.RawMessage
+	}
 	if err := s.parse(body, &found); err != nil {
 		return nearby.Answer{}, err
+	}
+	if found.Error != nil {
+		return nearby.Answer{}, s.refusal(http.StatusOK, body)
 	}
 	if len(found.Places) > q.Max {
 		found.Places = found.Places[:q.Max]
