@@ -27,7 +27,7 @@ type BudgetConfig struct {
 	Daily     int          // questions a day; 0 is no limit
 	PerSecond int          // questions a second, as many at once; 0 is no limit
 	File      string       // where the day's count outlives the process; empty is nowhere
-	Log       *slog.Logger // for what goes wrong with the file
+	Log       *slog.Logger // for what goes wrong with the file, and for the end of the budget
 }
 
 // Budget counts questions that cost money. Its day is Google's, whose quotas begin anew
@@ -41,6 +41,7 @@ type Budget struct {
 	mu   sync.Mutex
 	day  string // 2006-01-02, where Google's quotas are
 	used int
+	told bool // that it is used up
 }
 
 // pacific is the time zone of Google's quotas.
@@ -91,9 +92,13 @@ func (b *Budget) take() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if day := today(); day != b.day {
-		b.day, b.used = day, 0
+		b.day, b.used, b.told = day, 0, false
 	}
 	if b.used >= b.daily {
+		if !b.told {
+			b.told = true
+			b.log.Warn("the day's questions to the places provider are used up", "daily", b.daily)
+		}
 		return errSpent
 	}
 	b.used++

@@ -202,7 +202,8 @@ func (f *Finder) question(ctx context.Context, s *source, q Query) (nearby.Answe
 	s.count(outcome)
 	s.observe(time.Since(start))
 	if err != nil && outcome != stopped {
-		s.last.Store(&err)
+		last := err // a copy, so that a success allocates nothing for it
+		s.last.Store(&last)
 		f.complain(s, outcome, err)
 	}
 	return answer, err

@@ -115,7 +115,9 @@ func (f *Finder) fly(ctx context.Context, s *source, q Query) (nearby.Answer, er
 		return f.question(flight, s, q)
 	})
 	switch {
-	case err == errSpent || err == errTooFast:
+	case err == errSpent: // which the budget has told, once a day
+		s.count(overQuota)
+	case err == errTooFast:
 		s.count(overQuota)
 		f.complain(s, overQuota, err)
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):

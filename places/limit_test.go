@@ -232,7 +232,10 @@ func left(b *places.Budget) int {
 func TestTheBudgetIsOfOneDayOfGoogles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		b := budget(t, 7, 0, "")
+		b, err := places.NewBudget(places.BudgetConfig{Daily: 7, Log: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
 		first, second := finds("google", 1), fails("google-legacy", places.ErrInvalid)
 		f := places.NewFinder(slog.New(slog.NewTextHandler(&log, nil)),
 			places.Limit(second, places.Limits{Budget: b}), places.Limit(first, places.Limits{Budget: b}), finds("next", 1))
@@ -254,7 +257,7 @@ func TestTheBudgetIsOfOneDayOfGoogles(t *testing.T) {
 		if got.Open || got.Requests["over_query_limit"] != 20 || got.Duration.Count != 3 || left(b) != 0 {
 			t.Errorf("%+v: its own limit is no fault of the provider", got)
 		}
-		if !strings.Contains(log.String(), "used up") {
+		if strings.Count(log.String(), "used up") != 1 {
 			t.Errorf("log: %s", &log)
 		}
 		// Bubbles begin at midnight UTC, which is 16:00 Pacific time.
