@@ -143,7 +143,9 @@ func TestStatusTable(t *testing.T) {
 				{Neighbour: "Clark", Up: true, Lag: 17, RoundTripSeconds: 0.000213, ClockSeconds: -0.0004},
 				{Neighbour: "a_rather_long_name_of_an_edge_32", ClockSeconds: 12.5, ConfigDiffers: true},
 			},
-			Places: []admin.PlacesStatus{{Provider: "google", BreakerOpen: true, BudgetLeft: new(0)}, {Provider: "gazetteer"}},
+			Places: []admin.PlacesStatus{
+				{Provider: "google", BreakerOpen: true, BudgetLeft: new(12)}, {Provider: "google-legacy", BudgetLeft: new(0)}, {Provider: "gazetteer"},
+			},
 		},
 		{Edge: "Clark", Broker: "away\x1b", Journal: admin.Journal{Mode: "on", Lag: 5}},
 	})

@@ -84,11 +84,14 @@ func printStatus(w io.Writer, edges []admin.Status) {
 	for _, e := range edges {
 		for _, provider := range e.Places {
 			state, left := "asked", "-"
-			if provider.BreakerOpen {
-				state = "failing, not asked for now"
-			}
 			if provider.BudgetLeft != nil {
 				left = strconv.Itoa(*provider.BudgetLeft)
+			}
+			switch {
+			case left == "0":
+				state = "not asked until midnight Pacific time"
+			case provider.BreakerOpen:
+				state = "failing, not asked for now"
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", printable(e.Edge), printable(provider.Provider), state, left)
 		}
