@@ -1,0 +1,303 @@
+package osm
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	data "github.com/paulmach/osm"
+	"github.com/paulmach/osm/osmxml"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"herd/places/osm/osmtest"
+)
+
+var silent = slog.New(slog.DiscardHandler)
+
+// small returns the small extract, as it is and as a list of elements.
+func small(tb testing.TB) (text []byte, nodes []osmtest.Node, ways []osmtest.Way) {
+	tb.Helper()
+	text, err := os.ReadFile("testdata/small.osm")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	list := func(all data.Tags) (tags []string) {
+		for _, t := range all {
+			tags = append(tags, t.Key, t.Value)
+		}
+		return tags
+	}
+	s := osmxml.New(tb.Context(), bytes.NewReader(text))
+	for s.Scan() {
+		switch e := s.Object().(type) {
+		case *data.Node:
+			nodes = append(nodes, osmtest.Node{ID: int64(e.ID), Lat: e.Lat, Lon: e.Lon, Tags: list(e.Tags)})
+		case *data.Way:
+			w := osmtest.Way{ID: int64(e.ID), Tags: list(e.Tags)}
+			for _, n := range e.Nodes {
+				w.Nodes = append(w.Nodes, int64(n.ID))
+			}
+			ways = append(ways, w)
+		}
+	}
+	if s.Err() != nil || len(nodes) == 0 || len(ways) == 0 {
+		tb.Fatal(s.Err(), len(nodes), len(ways))
+	}
+	return text, nodes, ways
+}
+
+func loadBytes(ctx context.Context, text []byte, as format) (*index, error) {
+	return load(ctx, bytes.NewReader(text), int64(len(text)), as, silent)
+}
+
+// dump returns all places, one a line, in order of their ids.
+func (x *index) dump() string {
+	var lines []string
+	for _, p := range slices.SortedFunc(slices.Values(x.places), func(a, b place) int { return cmp.Compare(a.id, b.id) }) {
+		lines = append(lines, fmt.Sprintf("%s %.7f %.7f %q %q %s", p.placeID(), p.at.degreesLat(), p.at.degreesLon(),
+			x.name(&p), x.text[p.text+uint32(p.name):][:p.vicinity], strings.Join(x.kinds[p.kind], " ")))
+	}
+	return strings.Join(lines, "\n")
+}
+
+const smallPlaces = `osm:node/1 43.7300000 7.4200000 "Café à l’Ancre" "12 Quai Imaginaire, Monaco" cafe food point_of_interest establishment
+osm:way/1 43.7315000 7.4220000 "Musée de Rien" "" museum tourist_attraction point_of_interest establishment
+osm:node/2 43.7301234 7.4212345 "Pain & Vin" "Le Port, La Condamine" bakery food store liquor_store point_of_interest establishment
+osm:way/2 -16.8000000 -179.9990000 "Park on the line" "" park point_of_interest establishment
+osm:node/6 43.7305000 7.4205000 "Saint Nobody" "" church place_of_worship tourist_attraction point_of_interest establishment
+osm:node/7 43.7306000 7.4206000 "Gare du Test" "" transit_station train_station point_of_interest establishment
+osm:node/9 43.7308000 7.4208000 "Nobody's Office" "At the end of the road" point_of_interest establishment
+osm:node/12 -16.8000000 179.9900000 "West of the line" "" lodging point_of_interest establishment
+osm:node/13 -16.8000000 -179.9900000 "East of the line" "" doctor health point_of_interest establishment`
+
+func TestAnExtractIsTheSameInEveryForm(t *testing.T) {
+	text, nodes, ways := small(t)
+	backwards := func(nodes []osmtest.Node) []osmtest.Node {
+		nodes = slices.Clone(nodes)
+		slices.Reverse(nodes)
+		return nodes
+	}
+	for _, test := range []struct {
+		name string
+		as   format
+		text []byte
+		lost int
+	}{
+		{"xml", xml, text, 1},
+		{"dense", pbf, osmtest.PBF(osmtest.Form{}, nodes, ways), 1},
+		{"plain", pbf, osmtest.PBF(osmtest.Form{Plain: true}, nodes, ways), 1},
+		{"not compressed", pbf, osmtest.PBF(osmtest.Form{Raw: true}, nodes, ways), 1},
+		{"an element a block", pbf, osmtest.PBF(osmtest.Form{Block: 1}, nodes, ways), 1},
+		{"another grid", pbf, osmtest.PBF(osmtest.Form{Granularity: 20, LatOffset: -16_800_000_020, LonOffset: 179_000_000_000}, nodes, ways), 1},
+		{"nodes in disorder", pbf, osmtest.PBF(osmtest.Form{Block: 7}, backwards(nodes), ways), 1},
+		{"everything twice", pbf, osmtest.PBF(osmtest.Form{Block: 3}, append(slices.Clone(nodes), nodes...), append(slices.Clone(ways), ways...)), 2},
+		{"points in the ways", pbf, osmtest.PBF(osmtest.Form{Located: true}, nodes, whole(ways)), 0},
+		{"with a block that nobody knows", pbf, append(osmtest.PBF(osmtest.Form{}, nodes, ways), osmtest.Block("Extra", []byte("!"))...), 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			x, err := loadBytes(t.Context(), test.text, test.as)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := x.dump(); got != smallPlaces || x.lost != test.lost {
+				t.Errorf("%d ways lost, want %d; got\n%s\nwant\n%s", x.lost, test.lost, got, smallPlaces)
+			}
+		})
+	}
+}
+
+// whole leaves out the nodes that are not in the file, whose points it cannot have.
+func whole(ways []osmtest.Way) (all []osmtest.Way) {
+	for _, w := range ways {
+		w.Nodes = slices.DeleteFunc(slices.Clone(w.Nodes), func(n int64) bool { return n > 900 })
+		if len(w.Nodes) > 0 {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+func TestBrokenExtractsAreErrors(t *testing.T) {
+	text, nodes, ways := small(t)
+	good := osmtest.PBF(osmtest.Form{}, nodes, ways)
+	header := osmtest.PBF(osmtest.Form{}, nil, nil)
+	with := func(kind string, blob []byte) []byte {
+		return append(slices.Clone(header), osmtest.Block(kind, blob)...)
+	}
+	field := func(n protowire.Number, value string) []byte {
+		return protowire.AppendString(protowire.AppendTag(nil, n, protowire.BytesType), value)
+	}
+	raw := func(block []byte) []byte { return field(1, string(block)) }
+	group := func(message []byte) []byte { return with("OSMData", raw(field(2, string(message)))) }
+	flipped := slices.Clone(good)
+	flipped[len(flipped)-40] ^= 0x10
+	for _, test := range []struct {
+		name string
+		as   format
+		text []byte
+		want string
+	}{
+		{"empty", pbf, nil, "the file ends in the middle of a block"},
+		{"empty", xml, nil, "no nodes and no ways"},
+		{"no more than a header", pbf, header, "no nodes and no ways"},
+		{"XML by the wrong name", pbf, text, "no .osm.pbf: a header of"},
+		{"PBF by the wrong name", xml, good, "XML syntax error"},
+		{"a web page", xml, []byte("<html><body>404</body></html>"), "no nodes and no ways"},
+		{"cut XML", xml, text[:len(text)/2], "XML syntax error"},
+		{"without a header", pbf, good[len(header):], `it begins with a block "OSMData"`},
+		{"a bit flipped", pbf, flipped, "block at byte"},
+		{"history", pbf, osmtest.Block("OSMHeader", raw(field(4, "HistoricalInformation"))), `needs a reader with "HistoricalInformation"`},
+		{"zstd", pbf, with("OSMData", field(7, "data")), "compressed with zstd, want zlib"},
+		{"nothing in a blob", pbf, with("OSMData", nil), "broken message"},
+		{"longer than announced", pbf, with("OSMData", osmtest.Zlib(make([]byte, 1<<20), 100)), "not the 100 bytes that were announced"},
+		{"shorter than announced", pbf, with("OSMData", osmtest.Zlib(make([]byte, 100), 1<<20)), "not the 1048576 bytes that were announced"},
+		{"too long", pbf, with("OSMData", osmtest.Zlib(nil, maxBlob+1)), "more than a block may have"},
+		{"a string that is not there", pbf, group(field(3, string(slices.Concat(field(2, "\x09"), field(3, "\x09"))))), "string that is not there"},
+		{"fewer values than keys", pbf, group(field(3, string(field(2, "\x00")))), "different lengths"},
+		{"fewer latitudes than ids", pbf, group(field(2, string(slices.Concat(field(1, "\x02\x02"), field(8, "\x02"), field(9, "\x02\x02"))))), "different lengths"},
+		{"a number without an end", pbf, group(field(2, string(field(1, "\xff\xff")))), "broken message"},
+		{"a list in two parts", pbf, group(field(2, string(slices.Concat(field(1, "\x02"), field(1, "\x02"))))), "a list in two parts"},
+		{"another name", unknown, good, "neither .osm.pbf nor .osm"},
+	} {
+		t.Run(test.name+" "+string(test.as), func(t *testing.T) {
+			x, err := loadBytes(t.Context(), test.text, test.as)
+			if err == nil || !strings.Contains(err.Error(), test.want) || x != nil {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// TestCutExtractsAreErrors: but between two blocks the format cannot tell.
+func TestCutExtractsAreErrors(t *testing.T) {
+	_, nodes, ways := small(t)
+	header := len(osmtest.PBF(osmtest.Form{}, nil, nil))
+	withNodes := len(osmtest.PBF(osmtest.Form{}, nodes, nil))
+	good := osmtest.PBF(osmtest.Form{}, nodes, ways)
+	for n := range good {
+		if _, err := loadBytes(t.Context(), good[:n], pbf); err == nil && n != withNodes {
+			t.Errorf("cut after %d of %d bytes (header %d): no error", n, len(good), header)
+		} else if n != header && n != withNodes && !errors.Is(err, errTruncated) {
+			t.Errorf("cut after %d of %d bytes: %v", n, len(good), err)
+		}
+	}
+}
+
+func TestALoadEndsWithItsContext(t *testing.T) {
+	text, nodes, ways := small(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for as, text := range map[format][]byte{xml: text, pbf: osmtest.PBF(osmtest.Form{Block: 1}, nodes, ways)} {
+		if _, err := loadBytes(ctx, text, as); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", as, err)
+		}
+	}
+}
+
+// TestPanicsAreErrors: what a library does with broken data must not end an edge.
+func TestPanicsAreErrors(t *testing.T) {
+	err := guard(func() error { panic("index out of range") })
+	if err == nil || !strings.Contains(err.Error(), "index out of range") {
+		t.Error(err)
+	}
+}
+
+func TestALoadSaysHowFarItIs(t *testing.T) {
+	var log bytes.Buffer
+	p := progress{ctx: t.Context(), r: strings.NewReader(strings.Repeat("x", 100)), size: 100, pass: "1 of 2",
+		log: slog.New(slog.NewTextHandler(&log, nil))}
+	for range 2 { // the second time it is too early
+		if _, err := io.CopyN(io.Discard, &p, 25); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.next = time.Now()
+	if _, err := io.CopyN(io.Discard, &p, 25); err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`percent=\d+`).FindAllString(log.String(), -1)
+	if !slices.Equal(lines, []string{"percent=25", "percent=75"}) {
+		t.Errorf("%q", log.String())
+	}
+}
+
+func TestCentre(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		all  []point
+		want point
+	}{
+		{"none", nil, nowhere},
+		{"nowhere", []point{nowhere, nowhere}, nowhere},
+		{"one", []point{{5, 7}, nowhere}, point{5, 7}},
+		{"the box and not the mean", []point{{0, 0}, {0, 0}, {10, 20}}, point{5, 10}},
+		{"across the antimeridian from the west", []point{{0, 1799000000}, {0, -1797000000}}, point{0, -1799000000}},
+		{"across the antimeridian from the east", []point{{0, -1797000000}, {0, 1799000000}}, point{0, -1799000000}},
+		{"on the antimeridian", []point{{0, 1799000000}, {0, -1799000000}}, point{0, 1800000000}},
+		{"at the end of the numbers", []point{{900000000, 1800000000}, {900000000, 1800000000}}, point{900000000, 1800000000}},
+	} {
+		if got := centre(test.all); got != test.want {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}
+
+func FuzzPBF(f *testing.F) {
+	_, nodes, ways := small(f)
+	header := osmtest.PBF(osmtest.Form{Raw: true}, nil, nil)
+	for _, form := range []osmtest.Form{{Raw: true}, {Raw: true, Plain: true}, {Raw: true, Located: true}, {Raw: true, Block: 4}, {}} {
+		f.Add(osmtest.PBF(form, nodes, ways))
+		f.Add(osmtest.PBF(form, nodes, ways)[len(header):])
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		check(t, text, pbf)
+		// Past the checks that most changes run into: the same as a block's contents.
+		d := decoder{visitor: visitor{located: func([]int64, []point) {}}}
+		c := &collector{}
+		d.visitor = c.first()
+		_ = d.block(text)
+		c.gather()
+		d.visitor = c.second()
+		_ = d.block(text)
+		c.settle()
+		newIndex(c.places, c.text.String(), c.kinds).check(t)
+	})
+}
+
+func FuzzXML(f *testing.F) {
+	text, _, _ := small(f)
+	f.Add(text)
+	f.Add([]byte(`<osm><node id="x" lat="NaN" lon="1e999"/><way id="-1"><nd/></way></osm>`))
+	f.Fuzz(func(t *testing.T, text []byte) { check(t, text, xml) })
+}
+
+func check(t *testing.T, text []byte, as format) {
+	x, err := loadBytes(t.Context(), text, as)
+	if err == nil {
+		x.check(t)
+	} else if strings.HasPrefix(err.Error(), "panic") {
+		t.Error(err)
+	}
+}
+
+// check checks what holds of every index.
+func (x *index) check(t *testing.T) {
+	seen := make(map[int64]bool)
+	for _, p := range x.places {
+		at := x.answer(queryAt(p.at, 1))
+		if x.name(&p) == "" || len(x.kinds[p.kind]) < 2 || len(at) != 1 || seen[p.id] {
+			t.Errorf("%+v: %q, found %v", p, x.name(&p), at)
+		}
+		seen[p.id] = true
+	}
+}
