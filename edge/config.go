@@ -120,7 +120,7 @@ type Config struct {
 	PlacesRate int `env:"HERD_PLACES_RATE" envDefault:"10"`
 	// How long Google's answers are kept and given again; 0 is not at all. Google's terms forbid it.
 	PlacesCache time.Duration `env:"HERD_PLACES_CACHE" envDefault:"0"`
-	// OpenStreetMap extract, `.osm.pbf` or `.osm`. Not in this version.
+	// OpenStreetMap extract of the region, `.osm.pbf` or `.osm`; read at the start and, where it changed, on SIGHUP.
 	OSMFile string `env:"HERD_OSM_FILE"`
 }
 
@@ -268,7 +268,7 @@ func variables() []string {
 func unknown(vars map[string]string, names []string) (warnings []string) {
 	for name := range vars {
 		// HERD_TEST is for this project's tests, which start edges.
-		if !strings.HasPrefix(name, "HERD_") || name == "HERD_TEST" || slices.Contains(names, name) {
+		if !strings.HasPrefix(name, "HERD_") || name == "HERD_TEST" || name == "HERD_TEST_OSM" || slices.Contains(names, name) {
 			continue
 		}
 		warning := name + ": no such variable"

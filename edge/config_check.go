@@ -20,7 +20,6 @@ import (
 )
 
 const (
-	later   = "not in this version"
 	shortly = 10 * time.Millisecond // least of every timeout
 	longest = 24 * time.Hour
 )
@@ -99,7 +98,6 @@ func (c *Config) faults(vars map[string]string, unparsed map[string]error, files
 	if c.EmbeddedNATS && c.Journal == "on" && c.Data == "" {
 		k.fault("HERD_JOURNAL", "on, but the NATS server inside keeps nothing without HERD_DATA")
 	}
-	k.later(c)
 	k.places(c)
 	// What nothing above spoke of is told in the parser's words.
 	for name, err := range unparsed {
@@ -201,25 +199,6 @@ func (k *checks) file(name string, err error) {
 	}
 }
 
-// later refuses what this version would promise and not keep.
-func (k *checks) later(c *Config) {
-	for name, asked := range map[string]bool{
-		"HERD_OSM_FILE": c.OSMFile != "",
-	} {
-		if asked && k.unparsed[name] == nil {
-			k.fault(name, later)
-		}
-	}
-	for _, provider := range c.providers() {
-		if c.Places == byAll {
-			break // the variable that asks for it is named above
-		}
-		if provider == byOSM {
-			k.fault("HERD_PLACES", provider+": "+later)
-		}
-	}
-}
-
 // quote shows a value in an error, cut where it is long.
 func quote(value string) string {
 	const most = 100
@@ -309,8 +288,8 @@ func canRead(path string) error {
 	if err != nil {
 		return cause(err)
 	}
-	if info.IsDir() {
-		return errors.New("a folder, not a file")
+	if !info.Mode().IsRegular() {
+		return errors.New("no regular file")
 	}
 	return unix.Access(path, unix.R_OK)
 }

@@ -102,7 +102,7 @@ var wrong = []struct{ name, value, says string }{
 	{"HERD_PLACES_TIMEOUT", "5", `"5", want a duration from 10ms to 24h`},
 	{"HERD_PLACES", "gazetteer,bing", `"gazetteer,bing", want auto, or some of google, google-legacy, osm and gazetteer parted by commas`},
 	{"HERD_PLACES", "auto,gazetteer", `"auto,gazetteer", want auto, or some of google, google-legacy, osm and gazetteer parted by commas`},
-	{"HERD_PLACES", "osm, gazetteer", "osm: not in this version"},
+	{"HERD_PLACES", "osm, gazetteer", "osm needs HERD_OSM_FILE"},
 	{"HERD_PLACES", "google,google", `"google,google", want auto, or some of google, google-legacy, osm and gazetteer parted by commas`},
 	{"HERD_PLACES", "google", "Google needs HERD_GOOGLE_KEY or HERD_GOOGLE_KEY_FILE"},
 	{"HERD_PLACES", "gazetteer,google-legacy", "Google needs HERD_GOOGLE_KEY or HERD_GOOGLE_KEY_FILE"},
@@ -120,7 +120,9 @@ var wrong = []struct{ name, value, says string }{
 	{"HERD_PLACES_DAILY", "-1", `"-1", want a number of 0 or more`},
 	{"HERD_PLACES_RATE", "1.5", `"1.5", want a number of 0 or more`},
 	{"HERD_PLACES_CACHE", "-1h", `"-1h", want a duration of 0 or more`},
-	{"HERD_OSM_FILE", "monaco.osm.pbf", "not in this version"},
+	{"HERD_OSM_FILE", "{dir}/none.osm.pbf", `"{dir}/none.osm.pbf": no such file or directory`},
+	{"HERD_OSM_FILE", "{file}", `"{file}": no extract: the name ends in neither .osm.pbf nor .osm`},
+	{"HERD_OSM_FILE", "{dir}/x.osm.gz", `"{dir}/x.osm.gz": no extract: the name ends in neither .osm.pbf nor .osm`},
 }
 
 // wrongBroker does the same for variables of the broker package, which has

@@ -250,10 +250,7 @@ func (e *Edge) run(f *floors) error {
 	})
 
 	e.catchUp(f.ctx)
-	select { // nobody is told of fewer places than there are because the edge is young
-	case <-e.finder.Loaded():
-	case <-f.ctx.Done():
-	}
+	e.awaitPlaces(f.ctx)
 	if f.ctx.Err() != nil {
 		return nil
 	}

@@ -16,6 +16,7 @@ import (
 	"herd/places"
 	"herd/places/gazetteer"
 	"herd/places/google"
+	"herd/places/osm"
 )
 
 // The providers of places, as HERD_PLACES names them.
@@ -37,7 +38,7 @@ func NewFinder(cfg *Config, log *slog.Logger) (*places.Finder, error) {
 	}
 	var chain []places.Provider
 	for _, name := range cfg.providers() {
-		p, err := newProvider(name, cfg, limits)
+		p, err := newProvider(name, cfg, limits, log)
 		if err != nil {
 			return nil, fmt.Errorf("places from %s (HERD_PLACES): %w", name, err)
 		}
@@ -46,7 +47,7 @@ func NewFinder(cfg *Config, log *slog.Logger) (*places.Finder, error) {
 	return places.NewFinder(log, chain...), nil
 }
 
-func newProvider(name string, cfg *Config, limits places.Limits) (places.Provider, error) {
+func newProvider(name string, cfg *Config, limits places.Limits, log *slog.Logger) (places.Provider, error) {
 	asked := google.Config{Key: cfg.GoogleKey.Reveal(), URL: cfg.GoogleURL, Fields: cfg.GoogleFields}
 	switch name {
 	case byGoogle:
@@ -61,10 +62,12 @@ func newProvider(name string, cfg *Config, limits places.Limits) (places.Provide
 			return nil, err
 		}
 		return places.Limit(p, limits), nil
+	case byOSM:
+		return osm.New(cfg.OSMFile, log), nil
 	case byGazetteer:
 		return gazetteer.New()
 	default: // checks.places lets no other pass
-		return nil, errors.New(later)
+		return nil, errors.New("no such provider")
 	}
 }
 
@@ -205,8 +208,10 @@ func (k *checks) places(c *Config) {
 	}
 	k.want("HERD_GOOGLE_FIELDS", c.GoogleFields == "" || isFieldMask(c.GoogleFields), "* or names such as places.id parted by commas, without spaces")
 	if file := c.OSMFile; file != "" {
-		if err := canRead(file); err != nil {
-			k.fault("HERD_OSM_FILE", quote(file)+": "+err.Error())
+		for _, err := range []error{osm.CheckName(file), canRead(file)} {
+			if err != nil {
+				k.fault("HERD_OSM_FILE", quote(file)+": "+err.Error()) // the first counts
+			}
 		}
 	} else if slices.Contains(list, byOSM) {
 		k.fault("HERD_PLACES", "osm needs HERD_OSM_FILE")

@@ -188,3 +188,22 @@ func (n *neighbour) compareConfig(ours, theirs string) {
 		}
 	}
 }
+
+// awaitPlaces waits until the places are read, so that nobody is told of fewer than there
+// are because the edge is young; but no longer than HERD_JOIN_TIMEOUT from the start.
+// Positions do not wait for the map of a country: until it is read, the next provider
+// answers (C16).
+func (e *Edge) awaitPlaces(ctx context.Context) {
+	limit := time.NewTimer(time.Until(e.start.Add(e.cfg.JoinTimeout)))
+	defer limit.Stop()
+	select {
+	case <-e.finder.Loaded():
+	case <-ctx.Done():
+	case <-limit.C:
+		select {
+		case <-e.finder.Loaded(): // joining took that long
+		default:
+			e.log.Warn("clients are served before the places are loaded", "waited", e.cfg.JoinTimeout)
+		}
+	}
+}

@@ -84,6 +84,7 @@ func (e *Edge) Metrics() admin.Metrics {
 		PlacesSeconds:      map[string]admin.Histogram{},
 		PlacesBreaker:      map[string]bool{},
 		PlacesBudget:       map[string]int{},
+		PlacesKnown:        map[string]int{},
 		JournalLag:         e.journalLag(),
 	}
 	if e.certs != nil {
@@ -114,6 +115,9 @@ func (e *Edge) Metrics() admin.Metrics {
 		}
 		if p.Budgeted {
 			m.PlacesBudget[p.Provider] = p.BudgetLeft
+		}
+		if p.Loads {
+			m.PlacesKnown[p.Provider] = p.Known
 		}
 	}
 	if e.transcript != nil {

@@ -27,6 +27,8 @@ func newBook() *book {
 
 func (b *book) Instant() {}
 
+func (b *book) Known() int { return 7 }
+
 func (b *book) Load(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -63,6 +65,9 @@ func TestTheNextAnswersUntilPlacesAreLoaded(t *testing.T) {
 		}
 		b.results <- nil
 		<-f.Loaded()
+		if s := f.Stats(); !s[0].Loads || s[0].Known != 7 || s[1].Loads {
+			t.Errorf("%+v, want 7 places of the first and no count of the second", s)
+		}
 		if text, ok := f.FindNow(ucla); !ok || parse(t, text).HTMLAttributions[0] != "book" {
 			t.Errorf("%v %s, want what was loaded", ok, text)
 		}

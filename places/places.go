@@ -54,6 +54,9 @@ type Loader interface {
 	// error, so that the next provider is asked. The error says why it keeps what it
 	// had; it is logged.
 	Load(ctx context.Context) error
+
+	// Known returns how many places it answers from.
+	Known() int
 }
 
 // Error is a provider's failure as clients see it (C16).

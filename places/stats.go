@@ -22,6 +22,8 @@ type Stats struct {
 	Open       bool // it is not asked for now, because it failed too often
 	Budgeted   bool // it has a budget
 	BudgetLeft int  // questions that may still go to it today
+	Loads      bool // it has its places from a file (Loader)
+	Known      int  // how many it has loaded
 }
 
 // Histogram counts durations in seconds.
@@ -115,6 +117,9 @@ func (f *Finder) Stats() []Stats {
 		stats.Guarded, stats.Open = s.breaker != nil, s.open()
 		if s.budget != nil {
 			stats.BudgetLeft, stats.Budgeted = s.budget.Left()
+		}
+		if l, ok := s.Provider.(Loader); ok {
+			stats.Loads, stats.Known = true, l.Known()
 		}
 		all = append(all, stats)
 	}

@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"cmd/herd":                 {"edge", "edge/admin", "edge/wire", "broker", "broker/topology", "broker/certs", "places", "cmd/herd/load"},
 	"cmd/herd/load":            {"edge/wire"},
 	"test":                     {},
+	"places/osm/osmtest":       {},
 }
 
 // monopolies are modules that only one room may import.
@@ -49,6 +50,8 @@ var monopolies = map[string]string{
 	"github.com/tidwall/cities":               "places/gazetteer",
 	"github.com/sony/gobreaker":               "places",
 	"github.com/hashicorp/golang-lru":         "places",
+	"github.com/paulmach/":                    "places/osm",
+	"github.com/tidwall/rtree":                "places/osm",
 	"github.com/HdrHistogram/hdrhistogram-go": "cmd/herd/load",
 	"github.com/coreos/":                      "cmd/edge",
 }

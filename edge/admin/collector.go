@@ -46,6 +46,7 @@ var (
 	placesRequests = describe("herd_places_requests_total", "Questions to a provider of places by what became of them.", "provider", "outcome")
 	placesSeconds  = describe("herd_places_request_duration_seconds", "From a question to a provider of places to its answer.", "provider")
 	placesBreaker  = describe("herd_places_breaker_open", "Whether the provider is not asked for now, because it failed too often.", "provider")
+	placesKnown    = describe("herd_places_known", "Places that the provider has read from its file.", "provider")
 	placesBudget   = describe("herd_places_budget_left", "Questions that may still go to the provider today.", "provider")
 
 	transcriptDropped = describe("herd_transcript_dropped_total", "Transcript lines that the disk could not take in time.")
@@ -125,6 +126,9 @@ func (e emitter) places(m *Metrics) {
 	}
 	for provider, left := range m.PlacesBudget {
 		e.gauge(placesBudget, float64(left), provider)
+	}
+	for provider, known := range m.PlacesKnown {
+		e.gauge(placesKnown, float64(known), provider)
 	}
 }
 

@@ -29,6 +29,7 @@ type Metrics struct {
 	PlacesSeconds  map[string]Histogram // by provider
 	PlacesBreaker  map[string]bool      // by provider: no questions for now
 	PlacesBudget   map[string]int       // by provider: questions left today
+	PlacesKnown    map[string]int       // by provider that reads them from a file: places
 
 	TranscriptDropped uint64 // lines (C20)
 }

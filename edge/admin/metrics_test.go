@@ -33,6 +33,7 @@ func everything() admin.Metrics {
 		PlacesSeconds:   map[string]admin.Histogram{"gazetteer": h},
 		PlacesBreaker:   map[string]bool{"google": false},
 		PlacesBudget:    map[string]int{"google": 16},
+		PlacesKnown:     map[string]int{"osm": 260},
 
 		TranscriptDropped: 17,
 	}
@@ -92,6 +93,7 @@ herd_link_sent_lines_total{edge="Clark",neighbour="Jaquez"} 10
 herd_link_up{edge="Clark",neighbour="Jaquez"} 1
 herd_places_breaker_open{edge="Clark",provider="google"} 0
 herd_places_budget_left{edge="Clark",provider="google"} 16
+herd_places_known{edge="Clark",provider="osm"} 260
 herd_places_request_duration_seconds_bucket{edge="Clark",provider="gazetteer",le="0.001"} 5
 herd_places_request_duration_seconds_bucket{edge="Clark",provider="gazetteer",le="0.01"} 7
 herd_places_request_duration_seconds_bucket{edge="Clark",provider="gazetteer",le="+Inf"} 8
