@@ -31,13 +31,18 @@ type running struct {
 // run starts an edge of the topology "A-B,B-C" on a broker.
 func run(t *testing.T, name, url string, more ...string) *running {
 	t.Helper()
+	return runShared(t, Shared{Log: brokertest.Log(t)}, name, url, more...)
+}
+
+func runShared(t *testing.T, shared Shared, name, url string, more ...string) *running {
+	t.Helper()
 	environ := append([]string{"HERD_EDGE=" + name, "HERD_TOPOLOGY=A-B,B-C", "HERD_LISTEN=127.0.0.1:0", "HERD_HTTP=", "NATS_URL=" + url,
 		"HERD_HEARTBEAT=100ms"}, more...)
 	cfg, _, err := FromEnvironment(environ)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := New(cfg, Shared{Log: brokertest.Log(t)})
+	e, err := New(cfg, shared)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,13 +2,17 @@ package edge
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"herd/broker"
 	"herd/broker/brokertest"
+	"herd/places"
+	"herd/places/nearby"
 )
 
 // slowNeighbour is an A that has joined, tells of a head far off, and sends B only the
@@ -149,5 +153,62 @@ func TestWhoWaitsForItsJournalHandsOn(t *testing.T) {
 	eventually(t, "D4, H1 C to know what A was told", c.knows(line))
 	if b.edge.isReady() {
 		t.Error("D4 B is ready without its journal")
+	}
+}
+
+// library is a provider that reads its places until it is told that it has them.
+type library struct{ read chan struct{} }
+
+func (l *library) Name() string { return "library" }
+func (l *library) Known() int   { return 0 }
+
+func (l *library) Nearby(context.Context, places.Query) (nearby.Answer, error) {
+	return nearby.Answer{}, places.ErrUnknown
+}
+
+func (l *library) Load(ctx context.Context) error {
+	select {
+	case <-l.read:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// runWith runs an edge that has its places from l.
+func runWith(t *testing.T, l *library, name, url string, more ...string) *running {
+	t.Helper()
+	f := places.NewFinder(brokertest.Log(t), l)
+	t.Cleanup(f.Close)
+	return runShared(t, Shared{Log: brokertest.Log(t), Finder: f}, name, url, more...)
+}
+
+func TestThePortWaitsForPlacesThatAreSoonRead(t *testing.T) {
+	nats := brokertest.Start(t)
+	l := &library{make(chan struct{})}
+	a := runWith(t, l, "A", nats.URL(), "HERD_TOPOLOGY=A", "HERD_JOIN_TIMEOUT=1m")
+	eventually(t, "A to have its name", func() bool {
+		select {
+		case <-a.edge.named:
+			return true
+		default:
+			return false
+		}
+	})
+	if a.edge.isReady() {
+		t.Error("ready before the places were read")
+	}
+	close(l.read)
+	a.ready()
+}
+
+func TestThePortDoesNotWaitForPlacesForLong(t *testing.T) {
+	nats := brokertest.Start(t)
+	start := time.Now()
+	a := runWith(t, &library{make(chan struct{})}, "A", nats.URL(), "HERD_TOPOLOGY=A", "HERD_JOIN_TIMEOUT=300ms").ready()
+	if took := time.Since(start); took < 300*time.Millisecond {
+		t.Errorf("ready after %v, the places were not read", took)
+	}
+	if got := a.say("IAMAT k +1+1 1"); !strings.HasPrefix(got, "AT A ") {
+		t.Error(got)
 	}
 }

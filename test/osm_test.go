@@ -386,10 +386,15 @@ func TestAMillionPlacesAreSearchedInAMillisecond(t *testing.T) {
 		c.send(fmt.Sprintf("IAMAT k%d %+010.6f%+011.6f 1\n", i, lat, lon))
 		c.line()
 	}
-	var took []time.Duration
+	var took, floor []time.Duration
 	for i := range size(2_000, 20_000) {
-		question := fmt.Sprintf("k%d 50 20", i%clients)
 		start := time.Now()
+		c.send("?\n") // what a line and its answer take here and now
+		c.line()
+		floor = append(floor, time.Since(start))
+
+		question := fmt.Sprintf("k%d 50 20", i%clients)
+		start = time.Now()
 		_, text := c.whatsat(question)
 		took = append(took, time.Since(start))
 		if i < clients {
@@ -399,8 +404,10 @@ func TestAMillionPlacesAreSearchedInAMillisecond(t *testing.T) {
 		}
 	}
 	slices.Sort(took)
-	p50, p99 := took[len(took)/2], took[len(took)*99/100]
-	t.Logf("%d places, WHATSAT over a socket: half within %v, 99 %% within %v; the edge has %d MiB", n, p50, p99, e.memory()>>20)
+	slices.Sort(floor)
+	p99 := took[len(took)*99/100]
+	t.Logf("%d places, WHATSAT over a socket: half within %v, 99 %% within %v (a line that is refused: %v and %v); the edge has %d MiB",
+		n, took[len(took)/2], p99, floor[len(floor)/2], floor[len(floor)*99/100], e.memory()>>20)
 	if limit := delay(time.Millisecond); p99 > limit {
 		t.Errorf("99 %% within %v, want %v", p99, limit)
 	}
