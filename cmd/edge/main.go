@@ -1,7 +1,8 @@
 // Command edge is one edge of the herd as a daemon. Its environment tells it
 // everything; see the README for the variables. It stops on SIGTERM and SIGINT,
-// at once on the second, and opens its transcript anew and looks for renewed
-// certificates on SIGHUP. Where systemd has started it, it says when it is ready.
+// at once on the second; on SIGHUP it opens its transcript anew, looks for renewed
+// certificates and reads its places again. Where systemd has started it, it says when it
+// is ready.
 package main
 
 import (

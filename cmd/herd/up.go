@@ -26,7 +26,8 @@ var upCommand = command{
 	more: `
 Runs a NATS server and every edge of the topology. Prints each edge's name and
 client address, then "ready" once all of them are. SIGINT (Ctrl-C) or SIGTERM
-stops it, a second one at once; SIGHUP opens the transcripts anew.
+stops it, a second one at once; SIGHUP opens the transcripts and
+reads HERD_OSM_FILE anew.
 The HERD_* variables of an edge hold for all of them, but for those that a flag
 sets; NATS_* are ignored.
 `,

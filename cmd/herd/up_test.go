@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -329,5 +330,53 @@ func TestSignals(t *testing.T) { // C19
 		if err != nil || len(left) > 0 && test.code == exitOK {
 			t.Errorf("left behind: %v, %v", left, err)
 		}
+	}
+}
+
+func TestUpReadsAnExtractAndReadsItAnewOnSIGHUP(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "town.osm")
+	put := func(name string) {
+		t.Helper()
+		text := `<osm><node id="1" lat="43.7" lon="7.4"><tag k="name" v="` + name + `"/><tag k="shop" v="toys"/></node></osm>`
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("before")
+	h := startHerd(t, []string{"HERD_OSM_FILE=" + path})
+	found := func(want string) bool {
+		return strings.Contains(ask(t, h.addr["Juzang"], "WHATSAT extract 1 5"), `"name":"`+want+`"`)
+	}
+	wait := func(what string, ok func() bool) {
+		t.Helper()
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for limit := time.Now().Add(20 * time.Second); !ok(); <-tick.C {
+			if time.Now().After(limit) {
+				t.Fatalf("waited in vain: %s", what)
+			}
+		}
+	}
+	ask(t, h.addr["Juzang"], "IAMAT extract +43.7+7.4 1")
+	if !found("before") {
+		t.Error("the extract was not read when the herd was ready")
+	}
+	put("after it")
+	h.signals <- syscall.SIGHUP
+	wait("the new places", func() bool { return found("after it") })
+	h.stop()
+}
+
+func TestPlacesLooksIntoAnExtract(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "town.osm")
+	text := `<osm><node id="1" lat="43.7" lon="7.4"><tag k="name" v="toys here"/><tag k="shop" v="toys"/></node></osm>`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := newTool(t, "HERD_OSM_FILE="+path)
+	p.want(exitOK, "places", "+43.7+7.4", "1", "5")
+	if got := p.stdout.String(); !strings.Contains(got, `"place_id":"osm:node/1"`) || !strings.Contains(p.stderr.String(), "osm answered") {
+		t.Errorf("%s\n%s", got, p.stderr.String())
 	}
 }

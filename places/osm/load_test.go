@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"regexp"
 	"slices"
@@ -300,4 +301,37 @@ func (x *index) check(t *testing.T) {
 		}
 		seen[p.id] = true
 	}
+}
+
+// BenchmarkLoad loads a country in small: of its nodes every fortieth is a place, of its
+// ways every tenth.
+func BenchmarkLoad(b *testing.B) {
+	random := rand.New(rand.NewPCG(1, 2))
+	nodes := make([]osmtest.Node, 1_000_000)
+	for i := range nodes {
+		nodes[i] = osmtest.Node{ID: int64(i + 1), Lat: 47 + float64(i)*8e-6 + 1e-3*random.Float64(), Lon: 6 + 9*random.Float64()}
+		if i%40 == 0 {
+			nodes[i].Tags = []string{"name", fmt.Sprint("Place number ", i), "shop", "bakery", "addr:street", "Hauptstrasse"}
+		}
+	}
+	ways := make([]osmtest.Way, 100_000)
+	for i := range ways {
+		ways[i] = osmtest.Way{ID: int64(i + 1), Tags: []string{"building", "yes"}}
+		for range 8 {
+			ways[i].Nodes = append(ways[i].Nodes, 1+random.Int64N(int64(len(nodes))))
+		}
+		if i%10 == 0 {
+			ways[i].Tags = []string{"name", fmt.Sprint("House number ", i), "amenity", "school"}
+		}
+	}
+	text := osmtest.PBF(osmtest.Form{}, nodes, ways)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		x, err := loadBytes(b.Context(), text, pbf)
+		if err != nil || len(x.places) != 35_000 {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(nodes)*b.N)/b.Elapsed().Seconds(), "nodes/s")
 }
