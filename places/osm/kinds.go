@@ -59,12 +59,13 @@ func (t *tags) set(k key, value []byte) {
 // every are the types that all places have, after their own.
 const every = "point_of_interest establishment"
 
-// kinds says which values of which keys make a place, and of which of Google's types it
-// then is, from the most telling one. The value * stands for all that are not named.
+// kinds says which values of which keys make a place, and of which of Google's types
+// (those of the legacy API, and where they have none those of the new one) it then is,
+// from the most telling one. The value * stands for all that are not named.
 var kinds = [keys]map[string]string{
 	amenity: {
 		"arts_centre": "art_gallery", "atm": "atm finance", "bank": "bank finance", "bar": "bar",
-		"biergarten": "bar restaurant food", "bicycle_rental": "bicycle_store", "bureau_de_change": "finance",
+		"biergarten": "bar restaurant food", "bicycle_rental": "", "bureau_de_change": "finance",
 		"bus_station": "bus_station transit_station", "cafe": "cafe food", "car_rental": "car_rental",
 		"car_wash": "car_wash", "casino": "casino", "charging_station": "electric_vehicle_charging_station",
 		"cinema": "movie_theater", "clinic": "doctor health", "college": "university school",
@@ -96,9 +97,9 @@ var kinds = [keys]map[string]string{
 		"hairdresser": "hair_care", "hardware": "hardware_store home_goods_store store", "houseware": "home_goods_store store",
 		"interior_decoration": "home_goods_store store", "jewelry": "jewelry_store store", "kiosk": "convenience_store store",
 		"laundry": "laundry", "locksmith": "locksmith", "mall": "shopping_mall", "mobile_phone": "electronics_store store",
-		"newsagent": "book_store store", "optician": "health store", "outdoor": "sporting_goods_store store",
+		"newsagent": "store", "optician": "health store", "outdoor": "sporting_goods_store store",
 		"pastry": "bakery food store", "pet": "pet_store store", "seafood": "food store", "shoes": "shoe_store store",
-		"sports": "sporting_goods_store store", "stationery": "book_store store", "storage_rental": "storage",
+		"sports": "sporting_goods_store store", "stationery": "store", "storage_rental": "storage",
 		"supermarket": "supermarket grocery_or_supermarket food store", "tattoo": "beauty_salon", "tea": "food store",
 		"toys": "store", "travel_agency": "travel_agency", "tyres": "car_repair store", "video": "movie_rental store",
 		"wine": "liquor_store store", "*": "store",
@@ -107,13 +108,13 @@ var kinds = [keys]map[string]string{
 		"alpine_hut": "lodging", "apartment": "lodging", "aquarium": "aquarium tourist_attraction", "artwork": "tourist_attraction",
 		"attraction": "tourist_attraction", "camp_site": "campground lodging", "caravan_site": "rv_park campground lodging",
 		"chalet": "lodging", "gallery": "art_gallery", "guest_house": "lodging", "hostel": "lodging", "hotel": "lodging",
-		"information": "travel_agency", "motel": "lodging", "museum": "museum tourist_attraction",
+		"information": "", "motel": "lodging", "museum": "museum tourist_attraction",
 		"theme_park": "amusement_park tourist_attraction", "viewpoint": "tourist_attraction",
 		"wilderness_hut": "lodging", "zoo": "zoo tourist_attraction", "*": "tourist_attraction",
 	},
 	leisure: {
-		"amusement_arcade": "amusement_center", "beach_resort": "spa", "bowling_alley": "bowling_alley",
-		"dance": "night_club", "fitness_centre": "gym health", "garden": "park", "golf_course": "golf_course",
+		"amusement_arcade": "amusement_center", "beach_resort": "beach", "bowling_alley": "bowling_alley",
+		"dance": "dance_hall", "fitness_centre": "gym health", "garden": "park", "golf_course": "golf_course",
 		"marina": "marina", "nature_reserve": "park", "park": "park", "playground": "playground park",
 		"sauna": "spa", "sports_centre": "gym", "stadium": "stadium", "swimming_pool": "swimming_pool",
 		"water_park": "amusement_park", "*": "",
