@@ -28,7 +28,8 @@ const (
 // commands in the order in which usage shows them.
 func commands() []command {
 	return []command{
-		upCommand, iamatCommand, whatsatCommand, watchCommand, statusCommand, placesCommand, healthCommand, versionCommand,
+		upCommand, iamatCommand, whatsatCommand, watchCommand, statusCommand,
+		placesCommand, natsConfigCommand, healthCommand, versionCommand,
 	}
 }
 

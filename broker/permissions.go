@@ -1,0 +1,143 @@
+package broker
+
+import (
+	"fmt"
+	"strings"
+
+	"herd/broker/topology"
+)
+
+// Accounts that are no edge's. An edge's account has the edge's name, so no
+// edge may have one of these.
+const (
+	OperatorAccount = "operator" // looks at everything and changes nothing
+	ClientAccount   = "client"   // for trusted services: the endpoints of every edge
+	SystemAccount   = "sys"      // the server's own, which it calls $SYS
+)
+
+const systemAccountName = "$SYS"
+
+// OtherAccounts are all that a herd's broker has besides those of its edges.
+func OtherAccounts() []string { return []string{OperatorAccount, SystemAccount, ClientAccount} }
+
+// CheckEdges reports which of the herd's edges have a name that an account of
+// another kind has.
+func CheckEdges(herd *topology.Graph) error {
+	var taken []string
+	for _, name := range OtherAccounts() {
+		if herd.Has(name) {
+			taken = append(taken, name)
+		}
+	}
+	if len(taken) > 0 {
+		return fmt.Errorf("no edge may be called %s: an account at the broker has that name", strings.Join(taken, ", "))
+	}
+	return nil
+}
+
+// An account is a world of its own at the broker: what is said in it is heard
+// nowhere else, but for its exports where another account imports them. That
+// is the wall between edges. Permissions of a user are none: a reply subject is
+// not checked against them, and with it an edge could make a neighbour or
+// JetStream speak on a foreign link.
+type account struct {
+	name    string
+	user    string   // its public key
+	publish []string // what the user may publish; empty: everything
+	// journal says that the account may have a journal.
+	journal bool
+	exports []export
+	imports []imported
+}
+
+// An export is what others may import: a stream, or a service where answers
+// says how many answers a request may have.
+type export struct {
+	subject string
+	answers answers
+	to      []string // accounts
+}
+
+// imported is what an account imports from another.
+type imported struct {
+	from    string // account
+	subject string
+	as      string // its subject here, where it differs
+	service bool
+}
+
+type answers int
+
+const (
+	stream     answers = iota // no service: what is published
+	oneAnswer                 // a service, one answer a request
+	anyAnswers                // a service, many answers a request
+)
+
+// What an edge's account must allow, besides the subjects of its links: the
+// journal, answers to its own questions and to those of others, and the
+// question that tools ask when they connect.
+var always = []string{"$JS.>", "_INBOX.>", "_R_.>", "$SYS.REQ.USER.INFO"}
+
+// accounts are the rights of a whole herd (H1): exports and imports along the
+// links, and what the operator and trusted services may have. keys are the
+// users' public keys by name.
+func accounts(herd *topology.Graph, prefix string, keys map[string]string) []account {
+	operator := account{name: OperatorAccount, user: keys[OperatorAccount]}
+	client := account{name: ClientAccount, user: keys[ClientAccount]}
+	var all []account
+	for _, edge := range herd.Edges() {
+		a := edgeAccount(herd, prefix, edge)
+		a.user = keys[edge]
+		for _, e := range a.exports {
+			for _, to := range e.to {
+				i := imported{from: edge, subject: e.subject, service: e.answers != stream}
+				switch to {
+				case OperatorAccount:
+					if rest, ok := strings.CutPrefix(e.subject, "$JS."); ok {
+						i.as = "JS." + edge + "." + rest
+					}
+					operator.imports = append(operator.imports, i)
+				case ClientAccount:
+					client.imports = append(client.imports, i)
+				}
+			}
+		}
+		all = append(all, a)
+	}
+	return append(all, operator, client, account{name: systemAccountName, user: keys[SystemAccount]})
+}
+
+// edgeAccount is the account of one edge, without its user.
+func edgeAccount(herd *topology.Graph, prefix, edge string) account {
+	subject := func(kind, from, to string) string { return prefix + "." + kind + "." + from + "." + to }
+	bucket := prefix + "_" + edge
+	a := account{name: edge, journal: true, publish: append([]string{
+		nameSubject(prefix, edge), "$KV." + bucket + ".>",
+	}, always...)}
+	for _, n := range herd.Neighbours(edge) {
+		a.publish = append(a.publish, subject("at", edge, n), subject("ack", edge, n), subject("join", edge, n))
+		a.exports = append(a.exports,
+			export{subject: subject("at", edge, n), to: []string{n, OperatorAccount}},
+			export{subject: subject("ack", edge, n), to: []string{n, OperatorAccount}},
+			export{subject: subject("join", n, edge), answers: oneAnswer, to: []string{n}},
+		)
+		a.imports = append(a.imports,
+			imported{from: n, subject: subject("at", n, edge)},
+			imported{from: n, subject: subject("ack", n, edge)},
+			imported{from: n, subject: subject("join", edge, n), service: true},
+		)
+	}
+	endpoint := prefix + ".edge." + edge + "."
+	a.exports = append(a.exports,
+		export{subject: endpoint + "status", answers: oneAnswer, to: []string{OperatorAccount, ClientAccount}},
+		export{subject: endpoint + "whatsat", answers: oneAnswer, to: []string{OperatorAccount, ClientAccount}},
+		export{subject: endpoint + "iamat", answers: oneAnswer, to: []string{ClientAccount}},
+		// The micro service: what there is, and how it does.
+		export{subject: "$SRV.>", answers: anyAnswers, to: []string{OperatorAccount}},
+		// One value of the journal: `nats kv get` asks for these two.
+		export{subject: "$JS.API.STREAM.INFO.KV_" + bucket, answers: oneAnswer, to: []string{OperatorAccount}},
+		export{subject: "$JS.API.DIRECT.GET.KV_" + bucket + ".>", answers: oneAnswer, to: []string{OperatorAccount}},
+	)
+	return a
+}

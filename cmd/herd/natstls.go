@@ -1,0 +1,56 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	"herd/broker"
+)
+
+// checkServerTLS notes what would keep servers with these files from starting, and the
+// nodes of a cluster from each other.
+func checkServerTLS(problems *flagErrors, files broker.TLSFiles, nodes []node) {
+	before := len(problems.all)
+	for _, f := range []struct{ flag, file string }{{"tls-ca", files.CA}, {"tls-cert", files.Cert}, {"tls-key", files.Key}} {
+		if f.file == "" {
+			problems.add(f.flag, errors.New("is missing; TLS needs an authority, a certificate and its key"))
+		}
+	}
+	if len(problems.all) > before {
+		return
+	}
+	roots := x509.NewCertPool()
+	pem, err := os.ReadFile(files.CA)
+	if err == nil && !roots.AppendCertsFromPEM(pem) {
+		err = fmt.Errorf("%s: no certificate in it", files.CA)
+	}
+	problems.add("tls-ca", err)
+	pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	problems.add("tls-cert, --tls-key", err)
+	if len(problems.all) > before {
+		return
+	}
+
+	between := x509.NewCertPool()
+	for _, der := range pair.Certificate[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			between.AddCert(c)
+		}
+	}
+	verify := func(who string, use x509.ExtKeyUsage) {
+		_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{use}})
+		if err != nil {
+			problems.add("tls-cert", fmt.Errorf("does not do for a %s: %w", who, err))
+		}
+	}
+	verify("server", x509.ExtKeyUsageServerAuth)
+	if len(nodes) > 0 {
+		verify("client of the other nodes", x509.ExtKeyUsageClientAuth)
+	}
+	for _, n := range nodes {
+		problems.add("tls-cert", pair.Leaf.VerifyHostname(n.host))
+	}
+}
