@@ -21,7 +21,11 @@ import (
 	"herd/broker/brokertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// A server that ends does not take along the goroutine that waits for the origin of a
+	// mirror, which may be ten seconds.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*stream).setupMirrorConsumer.func3"))
+}
 
 const (
 	patience    = 20 * time.Second // of a test on a loaded machine

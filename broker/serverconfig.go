@@ -55,6 +55,8 @@ const (
 	maxConsumers     = 64
 	maxConnections   = 64
 	maxSubscriptions = 10000
+
+	unlimited = 1 << 60 // bytes; by default a server takes its disk's and refuses accounts beyond
 )
 
 // String is the file. It holds public keys of users, and with a cluster the
@@ -70,7 +72,6 @@ func (s ServerConfig) String() string {
 	if s.Monitor != "" {
 		p.line("http: %s", listen(s.Monitor))
 	}
-	edges := int64(len(s.Herd.Edges()))
 	p.line("")
 	p.open("jetstream {")
 	p.line("store_dir: %s", quote(s.StoreDir))
@@ -79,8 +80,9 @@ func (s ServerConfig) String() string {
 		sync = "always"
 	}
 	p.line("sync_interval: %s", quote(sync))
-	p.line("max_file_store: %d", edges*s.JournalMax)
-	p.line("max_memory_store: %d", edges*s.JournalMemory)
+	p.line("# The limits are those of each account. These must not shrink: no reload would be taken.")
+	p.line("max_file_store: %d", unlimited)
+	p.line("max_memory_store: %d", unlimited)
 	p.close("}")
 	if t := s.TLS; t != nil {
 		p.line("")
