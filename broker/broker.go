@@ -50,17 +50,19 @@ type Events struct {
 	Disconnected func(err error)
 	// Error reports what the broker complained of, in its own words: a lack of
 	// rights, messages that were dropped. It has been logged already; the same
-	// words come at most once a second.
+	// words come at most once in half a minute.
 	Error func(err error)
 }
 
 // Conn is a connection to a broker that is made anew for as long as it takes.
 // Its methods may be called from any goroutine.
 type Conn struct {
-	name string
-	log  *slog.Logger
-	ev   Events
-	mail mailbox // what nats.go tells, for run
+	name     string
+	settings nats.Options
+	keyFile  string
+	log      *slog.Logger
+	ev       Events
+	mail     mailbox // what nats.go tells, for run
 
 	live    atomic.Pointer[nats.Conn] // nil while disconnected
 	server  atomic.Pointer[string]    // where to, for people
@@ -87,20 +89,38 @@ func Dial(o Options, name string, ev Events, log *slog.Logger) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dial(s, o.Server(), name, ev, log), nil
+	return dial(s, o.NKey, o.Server(), name, ev, log), nil
 }
 
-func dial(s nats.Options, server, name string, ev Events, log *slog.Logger) *Conn {
+// dial makes connections of nats.go with these settings. keyFile is that of the user's key,
+// which each of them reads anew; "" for none.
+func dial(s nats.Options, keyFile, server, name string, ev Events, log *slog.Logger) *Conn {
 	ctx, stop := context.WithCancel(context.Background()) // of the connection's life, which Close ends
 	c := &Conn{
-		name: name, log: log, ev: ev,
+		name: name, settings: s, keyFile: keyFile, log: log, ev: ev,
 		mail: mailbox{ready: make(chan struct{}, 1)},
 		stop: stop, kick: make(chan struct{}, 1), done: make(chan struct{}),
 		subs: make(map[*subscription]struct{}), services: make(map[*Service]struct{}),
 		up: make(chan struct{}),
 	}
 	c.server.Store(&server)
-	s.Name = name
+	go c.run(ctx)
+	return c
+}
+
+// connect makes a connection of nats.go that tells c what becomes of it.
+func (c *Conn) connect(ctx context.Context) (*nats.Conn, error) {
+	s := c.settings
+	if c.keyFile != "" {
+		key, err := nats.NkeyOptionFromSeed(c.keyFile)
+		if err == nil {
+			err = key(&s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("NATS_NKEY: %w", err)
+		}
+	}
+	s.Name = c.name
 	s.CustomDialer = dialer(func(network, address string) (net.Conn, error) {
 		d := net.Dialer{Timeout: connectTimeout}
 		conn, err := d.DialContext(ctx, network, address)
@@ -119,8 +139,11 @@ func dial(s nats.Options, server, name string, ev Events, log *slog.Logger) *Con
 		}
 		c.mail.put(letter{kind: complaint, nc: nc, err: err})
 	}
-	go c.run(ctx, s)
-	return c
+	nc, err := s.Connect()
+	if why := c.refused.Load(); errors.Is(err, nats.ErrNoServers) && why != nil {
+		err = *why // of which nats.go says only that there are no servers
+	}
+	return nc, err
 }
 
 type dialer func(network, address string) (net.Conn, error)
@@ -130,15 +153,12 @@ func (d dialer) Dial(network, address string) (net.Conn, error) { return d(netwo
 // run keeps one nats.go connection after the other. nats.go itself reconnects,
 // but some errors of the server close its connection for ever (NATS.md 0.1):
 // then the next one takes over the subscriptions.
-func (c *Conn) run(ctx context.Context, s nats.Options) {
+func (c *Conn) run(ctx context.Context) {
 	defer close(c.done)
 	var talk talk
 	talk.start(c)
 	for ctx.Err() == nil {
-		nc, err := s.Connect()
-		if why := c.refused.Load(); errors.Is(err, nats.ErrNoServers) && why != nil {
-			err = *why // of which nats.go says only that there are no servers
-		}
+		nc, err := c.connect(ctx)
 		if err != nil {
 			talk.attemptFailed(err)
 			c.pause(ctx)

@@ -175,7 +175,7 @@ func (e *Embedded) Dial(name string, ev Events, log *slog.Logger) (*Conn, error)
 	if err := nats.InProcessServer(e.server)(&s); err != nil {
 		return nil, fmt.Errorf("in-process connection: %w", err)
 	}
-	return dial(s, "in-process "+e.server.Name(), name, ev, log), nil
+	return dial(s, "", "in-process "+e.server.Name(), name, ev, log), nil
 }
 
 // Shutdown stops the server and returns when it is gone. Close the connections

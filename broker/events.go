@@ -66,12 +66,13 @@ type talk struct {
 	again    bool // was connected before
 	attempts repeats
 	words    repeats
+	looked   time.Time // when the key's file was looked at
 }
 
 func (t *talk) start(c *Conn) {
 	t.c = c
 	t.attempts.every = 30 * time.Second
-	t.words.every = time.Second
+	t.words.every = 30 * time.Second
 }
 
 // follow handles all that nc tells until it is closed, by Close or by itself.
@@ -101,8 +102,10 @@ func (t *talk) follow(ctx context.Context, nc *nats.Conn) {
 				t.disconnected(nc, l.err)
 			case attemptFailed:
 				t.attemptFailed(l.err)
+				t.renewKey(nc)
 			case complaint:
 				t.complaint(l.err)
+				t.renewKey(nc)
 			}
 		}
 	}
@@ -178,6 +181,21 @@ func (t *talk) complaint(err error) {
 	t.c.log.Warn("broker complains", "server", t.c.Server(), "error", err)
 	if f := t.c.ev.Error; f != nil {
 		f(err)
+	}
+}
+
+// renewKey ends a connection with which something is wrong where the file of the user's
+// key now holds another key: nats.go would log in as the user of the first for ever.
+// The next connection reads the file again.
+func (t *talk) renewKey(nc *nats.Conn) {
+	if now := time.Now(); t.c.keyFile == "" || now.Sub(t.looked) < time.Second {
+		return
+	} else {
+		t.looked = now
+	}
+	if key, err := PublicKey(t.c.keyFile); err == nil && key != nc.Opts.Nkey {
+		t.c.log.Info("key has changed, connecting anew", "server", t.c.Server())
+		nc.Close()
 	}
 }
 

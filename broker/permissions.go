@@ -41,9 +41,11 @@ func CheckEdges(herd *topology.Graph) error {
 // not checked against them, and with it an edge could make a neighbour or
 // JetStream speak on a foreign link.
 type account struct {
-	name    string
-	user    string   // its public key
-	publish []string // what the user may publish; empty: everything
+	name string
+	user string // its public key
+	// publish is what the user may say in the account; empty is everything. It is no
+	// wall, but who comes with another edge's key is told so, and cannot speak for it.
+	publish []string
 	// journal says that the account may have a journal.
 	journal bool
 	exports []export
@@ -74,10 +76,10 @@ const (
 	anyAnswers                // a service, many answers a request
 )
 
-// What an edge's account must allow, besides the subjects of its links: the
-// journal, answers to its own questions and to those of others, and the
-// question that tools ask when they connect.
-var always = []string{"$JS.>", "_INBOX.>", "_R_.>", "$SYS.REQ.USER.INFO"}
+// always are what the user of an edge must be allowed, whatever its name: to answer
+// its own run's questions and those of other accounts, and what JetStream and its
+// tools say to the server.
+var always = []string{"_INBOX.>", "_R_.>", "$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.ACK.>", "$JS.FC.>", "$JS.SNAPSHOT.>", "$SYS.REQ.USER.INFO"}
 
 // accounts are the rights of a whole herd (H1): exports and imports along the
 // links, and what the operator and trusted services may have. keys are the
@@ -112,9 +114,11 @@ func accounts(herd *topology.Graph, prefix string, keys map[string]string) []acc
 func edgeAccount(herd *topology.Graph, prefix, edge string) account {
 	subject := func(kind, from, to string) string { return prefix + "." + kind + "." + from + "." + to }
 	bucket := prefix + "_" + edge
-	a := account{name: edge, journal: true, publish: append([]string{
-		nameSubject(prefix, edge), "$KV." + bucket + ".>",
-	}, always...)}
+	a := account{name: edge, journal: true, publish: []string{nameSubject(prefix, edge), "$KV." + bucket + ".>"}}
+	for _, kind := range []string{"$JS.API.*.*.KV_", "$JS.API.*.*.*.KV_"} { // STREAM.INFO, CONSUMER.MSG.NEXT and the like
+		a.publish = append(a.publish, kind+bucket, kind+bucket+".>")
+	}
+	a.publish = append(a.publish, always...)
 	for _, n := range herd.Neighbours(edge) {
 		a.publish = append(a.publish, subject("at", edge, n), subject("ack", edge, n), subject("join", edge, n))
 		a.exports = append(a.exports,
