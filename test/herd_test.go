@@ -23,6 +23,7 @@ type options struct {
 	topology string
 	env      map[string]string // of every edge
 	proxies  bool              // a proxy between each edge and the broker
+	accounts bool              // at the broker, as `herd nats-config` writes them, and with JetStream
 	each     func(*edge)       // what else an edge needs in its environment
 	unready  []string          // edges that the test starts itself
 	nats     []string          // more arguments of nats-server
@@ -34,6 +35,7 @@ type herd struct {
 	topology string
 	names    []string // in alphabetical order
 	nats     *natsServer
+	keys     string // folder of the keys to the broker; "" without accounts
 	edges    map[string]*edge
 }
 
@@ -55,6 +57,10 @@ func newHerd(t *testing.T, o options) *herd {
 	h.names = strings.FieldsFunc(h.topology, func(r rune) bool { return r == '-' || r == ',' })
 	slices.Sort(h.names)
 	h.names = slices.Compact(h.names)
+	if o.accounts {
+		h.keys = t.TempDir()
+		o.nats = append(o.nats, "-c", h.configureNATS(h.topology))
+	}
 	h.nats = startNATS(t, o.nats...)
 	for _, name := range h.names {
 		e := &edge{t: t, name: name}
@@ -64,6 +70,9 @@ func newHerd(t *testing.T, o options) *herd {
 			broker = "nats://" + e.proxy.addr()
 		}
 		e.env = map[string]string{"HERD_EDGE": name, "HERD_TOPOLOGY": h.topology, "NATS_URL": broker}
+		if o.accounts {
+			e.env["NATS_NKEY"] = h.key(name)
+		}
 		maps.Copy(e.env, o.env)
 		if o.each != nil {
 			o.each(e)

@@ -98,7 +98,15 @@ type status struct {
 // operator is a connection to the herd's broker, as the nats command has one.
 func (h *herd) operator() *nats.Conn {
 	h.t.Helper()
-	nc, err := nats.Connect(h.nats.url(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	options := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond)}
+	if h.keys != "" {
+		key, err := nats.NkeyOptionFromSeed(h.key("operator"))
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		options = append(options, key)
+	}
+	nc, err := nats.Connect(h.nats.url(), options...)
 	if err != nil {
 		h.t.Fatalf("connect to nats-server: %v", err)
 	}
