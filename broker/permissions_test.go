@@ -33,6 +33,9 @@ type walled struct {
 	t       *testing.T
 	herd    *topology.Graph
 	dir     string
+	keys    map[string]string // public ones
+	routes  []string          // an address a server
+	change  func(string) string
 	servers []*brokertest.Configured
 	next    int // of the servers, for the next connection
 }
@@ -41,47 +44,54 @@ type walled struct {
 // change, if any, changes its text first.
 func walledBroker(t *testing.T, nodes int, change func(text string) string) *walled {
 	t.Helper()
-	herd, err := topology.Parse(topology.Default)
-	if err != nil {
-		t.Fatal(err)
+	g := &walled{t: t, dir: t.TempDir(), change: change, keys: make(map[string]string)}
+	for range nodes {
+		g.routes = append(g.routes, freeAddr(t))
 	}
-	g := &walled{t: t, herd: herd, dir: t.TempDir()}
-	keys := make(map[string]string)
+	g.servers = brokertest.StartConfigured(t, g.configure(topology.Default)...)
+	return g
+}
+
+// configure writes a file for each server, and the keys that are missing.
+func (g *walled) configure(links string) (files []string) {
+	g.t.Helper()
+	herd, err := topology.Parse(links)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.herd = herd
 	for _, name := range append(herd.Edges(), broker.OtherAccounts()...) {
+		if g.keys[name] != "" {
+			continue
+		}
 		seed, public, err := broker.NewKey()
 		if err != nil {
-			t.Fatal(err)
+			g.t.Fatal(err)
 		}
 		if err := os.WriteFile(g.key(name), seed, 0o600); err != nil {
-			t.Fatal(err)
+			g.t.Fatal(err)
 		}
-		keys[name] = public
+		g.keys[name] = public
 	}
-	var routes []string
-	for range nodes {
-		routes = append(routes, freeAddr(t))
-	}
-	var files []string
-	for i := range nodes {
+	for i, route := range g.routes {
 		c := broker.ServerConfig{
-			Herd: herd, Prefix: "herd", Keys: keys, Name: fmt.Sprintf("node%d", i), Listen: "127.0.0.1:0",
+			Herd: herd, Prefix: "herd", Keys: g.keys, Name: fmt.Sprintf("node%d", i), Listen: "127.0.0.1:0",
 			StoreDir: filepath.Join(g.dir, fmt.Sprint(i)), SyncInterval: time.Minute, JournalMax: 64 << 20,
 		}
-		if nodes > 1 {
-			c.Cluster = &broker.ClusterConfig{Name: "herd", Listen: routes[i], Routes: routes, Password: "secret"}
+		if len(g.routes) > 1 {
+			c.Cluster = &broker.ClusterConfig{Name: "herd", Listen: route, Routes: g.routes, Password: "secret"}
 		}
 		text := c.String()
-		if change != nil {
-			text = change(text)
+		if g.change != nil {
+			text = g.change(text)
 		}
 		file := filepath.Join(g.dir, c.Name+".conf")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+			g.t.Fatal(err)
 		}
 		files = append(files, file)
 	}
-	g.servers = brokertest.StartConfigured(t, files...)
-	return g
+	return files
 }
 
 // freeAddr is an address of this machine where nobody listens just now: routes need one
@@ -982,6 +992,105 @@ func TestAKeyThatIsMendedIsReadAgain(t *testing.T) {
 					t.Error("a key is in the log")
 				}
 			}
+		})
+	}
+}
+
+// An edge that is new to a running cluster gets its links and its journal by reloads of
+// each server; whoever is connected notices nothing.
+func TestAReloadMakesRoomForANewEdge(t *testing.T) {
+	for _, nodes := range []int{1, 3} {
+		t.Run(fmt.Sprint(nodes, " nodes"), func(t *testing.T) {
+			g := walledBroker(t, nodes, nil)
+			log := &memory{}
+			clark, err := broker.Dial(broker.Options{URL: g.url(), NKey: g.key("Clark")}, "Clark", broker.Events{}, slog.New(slog.NewTextHandler(log, nil)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer clark.Close()
+			if err := clark.Wait(soon(t)); err != nil {
+				t.Fatal(err)
+			}
+			jaquez := g.conn("Jaquez")
+			heard := make(chan string, 1000)
+			listen := func(from string) {
+				t.Helper()
+				if err := clark.Neighbour("herd", "Clark", from).Listen(broker.Handlers{
+					Message: func(m broker.Message) { heard <- string(m.Lines) },
+					Join:    func(string) broker.Join { return broker.Join{Epoch: clarkEpoch, Config: "c"} },
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			listen("Jaquez")
+			await := func(c *broker.Conn, name, text string) {
+				t.Helper()
+				for end := time.After(patience); ; {
+					if err := c.Neighbour("herd", name, "Clark").Send(&broker.Message{Epoch: jaquezEpoch, Lines: []byte(text)}); err != nil {
+						t.Fatal(err)
+					}
+					select {
+					case got := <-heard:
+						if got == text {
+							return
+						}
+					case <-time.After(50 * time.Millisecond): // a cluster learns of subscriptions one after the other
+					case <-end:
+						t.Fatalf("Clark hears nothing of %s", name)
+					}
+				}
+			}
+			await(jaquez, "Jaquez", "before")
+
+			g.configure(topology.Default + ",Clark-Newman")
+			// The first reload makes a new account, but none of its imports of services:
+			// nats-server 2.15.2 leaves them to the next.
+			for range 2 {
+				for _, s := range slices.Backward(g.servers) {
+					if err := s.Reload(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			// Its neighbours listen to it only now. What was subscribed to before would stay unknown
+			// to those servers of a cluster that learned of the account later (nats-server issue
+			// 8560); that is why edges are restarted after the reloads.
+			listen("Newman")
+			newman := g.conn("Newman")
+			await(newman, "Newman", "new")
+			await(jaquez, "Jaquez", "after")
+			if _, err := newman.Neighbour("herd", "Newman", "Clark").AskJoin(soon(t), "c"); err != nil {
+				t.Error(err)
+			}
+			journal := newman.Bucket(broker.BucketConfig{Prefix: "herd", Edge: "Newman", Replicas: nodes})
+			for end := time.Now().Add(patience); ; {
+				err := journal.Open(soon(t))
+				if err == nil {
+					_, err = journal.Write(soon(t), fresh("a", 10))
+				}
+				if err == nil {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatal(err)
+				}
+			}
+			if text := log.String(); strings.Contains(text, "disconnected") || strings.Contains(text, "complains") {
+				t.Errorf("Clark noticed:\n%s", text)
+			}
+
+			g.configure(topology.Default)
+			for _, s := range g.servers {
+				if err := s.Reload(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for end := time.Now().Add(patience); newman.Connected(); time.Sleep(5 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatal("Newman is still let in")
+				}
+			}
+			await(jaquez, "Jaquez", "at last")
 		})
 	}
 }

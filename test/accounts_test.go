@@ -25,6 +25,20 @@ func (h *herd) configureNATS(topology string) string {
 	return strings.TrimSpace(p.stdout.String())
 }
 
+// reloadNATS has the server read its configuration again.
+func (h *herd) reloadNATS() {
+	h.t.Helper()
+	reloads := func() int { return strings.Count(h.nats.stderr.String(), "Reloaded server configuration") }
+	before := reloads()
+	h.nats.signal(syscall.SIGHUP)
+	eventually(h.t, promise(5*time.Second), "nats-server has taken the change", func() error {
+		if reloads() == before {
+			return fmt.Errorf("it says %s", h.nats.stderr.tail())
+		}
+		return nil
+	})
+}
+
 // key is the file of a user's key.
 func (h *herd) key(name string) string { return filepath.Join(h.keys, name+".nk") }
 
@@ -223,20 +237,12 @@ func TestTheTopologyChangesWhileTheHerdRuns(t *testing.T) {
 	bernard, clark := h.edges["Bernard"], h.edges["Clark"]
 	wider := h.topology + ",Clark-Newman"
 	h.configureNATS(wider)
-	h.nats.signal(syscall.SIGHUP)
-	eventually(t, promise(5*time.Second), "nats-server has taken the change", func() error {
-		if log := h.nats.stderr.String(); !strings.Contains(log, "Reloaded server configuration") {
-			return fmt.Errorf("it says %s", log)
-		}
-		return nil
-	})
+	h.reloadNATS()
+	h.reloadNATS() // the services of a new account come with the second
 
 	newman := &edge{t: t, name: "Newman", env: map[string]string{
-		"HERD_EDGE": "Newman", "HERD_TOPOLOGY": wider, "NATS_URL": h.nats.url(), "NATS_NKEY": h.key("Newman"), "HERD_JOURNAL": "on",
+		"HERD_EDGE": "Newman", "HERD_TOPOLOGY": wider, "NATS_URL": h.nats.url(), "NATS_NKEY": h.key("Newman"), "HERD_JOURNAL": "on", "HERD_LOG_FORMAT": "json",
 	}}
-	newman.choosePorts()
-	newman.start()
-	newman.firstReady()
 	clark.signal(syscall.SIGTERM)
 	if code := clark.wait(promise(10 * time.Second)); code != 0 {
 		t.Errorf("Clark: exit code %d", code)
@@ -244,6 +250,12 @@ func TestTheTopologyChangesWhileTheHerdRuns(t *testing.T) {
 	clark.env["HERD_TOPOLOGY"] = wider
 	clark.start()
 	clark.awaitReady()
+	newman.choosePorts()
+	newman.start()
+	newman.firstReady()
+	if log := newman.stderr.String(); !strings.Contains(log, `"msg":"joined","edge":"Newman","neighbours":1`) {
+		t.Errorf("Newman's question to join reached nobody: %s", log)
+	}
 	clark.linksUp()
 	newman.linksUp()
 	bernard.learned("new", newman.tells("new"))
@@ -256,7 +268,7 @@ func TestTheTopologyChangesWhileTheHerdRuns(t *testing.T) {
 
 	// What has no place any more is shut out.
 	h.configureNATS(h.topology)
-	h.nats.signal(syscall.SIGHUP)
+	h.reloadNATS()
 	eventually(t, promise(10*time.Second), "Newman is shut out", func() error {
 		if log := newman.stderr.String(); !strings.Contains(log, "broker disconnected") || !strings.Contains(log, "uthorization") {
 			return fmt.Errorf("it says %s", log)
@@ -271,7 +283,7 @@ func TestTheTopologyChangesWhileTheHerdRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.configureNATS(h.topology)
-	h.nats.signal(syscall.SIGHUP)
+	h.reloadNATS()
 	eventually(t, promise(10*time.Second), "Juzang has lost its connection", func() error {
 		if !strings.Contains(juzang.stderr.String(), "broker disconnected") {
 			return fmt.Errorf("it says %s", juzang.stderr.String())

@@ -49,7 +49,7 @@ func (c *Configured) launch() {
 	if err != nil {
 		c.t.Fatalf("%s: %v", c.file, err)
 	}
-	o.NoSigs, o.DisableJetStreamBanner = true, true
+	o.NoSigs = true
 	s, err := server.NewServer(o)
 	if err != nil {
 		c.t.Fatalf("%s: %v", c.file, err)

@@ -25,8 +25,10 @@ Writes nats.conf, or NAME.conf for each node of a cluster, and a key for each us
 EDGE.nk for each edge, operator.nk, sys.nk and client.nk. Give each to who may be
 that user, as the file that NATS_NKEY names. Whatever holds a secret has mode 0600.
 Run it again after a change: keys that exist are kept, files are replaced whole, and
-a running nats-server takes the change with "nats-server --signal reload" (but for
---cluster, --store-dir and --sync: those want a restart).
+a running nats-server takes the change with "nats-server --signal reload": two of
+them where an edge is new, since the first leaves out the services of a new account.
+Reload every server before you start a new edge and restart its neighbours.
+Another address, --store-dir or --sync wants a restart of the server.
 
 An edge can say nothing outside its account but on its own links; operator may look at
 everything and change nothing; client may tell and ask every edge as any client. sys is
