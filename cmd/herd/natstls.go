@@ -1,13 +1,12 @@
 package main
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 
 	"herd/broker"
+	"herd/broker/certs"
 )
 
 // checkServerTLS notes what would keep servers with these files from starting, and the
@@ -22,17 +21,12 @@ func checkServerTLS(problems *flagErrors, files broker.TLSFiles, nodes []node) {
 	if len(problems.all) > before {
 		return
 	}
-	roots := x509.NewCertPool()
-	pem, err := os.ReadFile(files.CA)
-	if err == nil && !roots.AppendCertsFromPEM(pem) {
-		err = fmt.Errorf("%s: no certificate in it", files.CA)
-	}
-	problems.add("tls-ca", err)
-	pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
-	problems.add("tls-cert, --tls-key", err)
-	if len(problems.all) > before {
+	held, err := certs.Read(certs.Files{CA: files.CA, Cert: files.Cert, Key: files.Key})
+	if err != nil {
+		problems.add("tls-ca, --tls-cert, --tls-key", err) // each line names its file
 		return
 	}
+	pair := held.Pair
 
 	between := x509.NewCertPool()
 	for _, der := range pair.Certificate[1:] {
@@ -41,7 +35,7 @@ func checkServerTLS(problems *flagErrors, files broker.TLSFiles, nodes []node) {
 		}
 	}
 	verify := func(who string, use x509.ExtKeyUsage) {
-		_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{use}})
+		_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: held.CA, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{use}})
 		if err != nil {
 			problems.add("tls-cert", fmt.Errorf("does not do for a %s: %w", who, err))
 		}
