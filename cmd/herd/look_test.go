@@ -218,8 +218,13 @@ func TestHealth(t *testing.T) {
 	if path != "/healthz" {
 		t.Errorf("asks %s", path)
 	}
+	newTool(t).want(exitOK, "health", "--nats", web.URL)
+	if path != "/healthz" {
+		t.Errorf("asks a NATS server's monitoring port for %s", path)
+	}
 	status = http.StatusServiceUnavailable
 	newTool(t).want(exitFailed, "health", "--http", web.URL)
+	newTool(t).want(exitFailed, "health", "--nats", web.URL)
 	newTool(t).want(exitFailed, "health", "--http", closedAddr(t))
 	newTool(t).want(exitUsage, "health", "--http", "http://")
 
