@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"herd/edge/position"
@@ -284,6 +285,33 @@ func TestAnswersWaitForTheJournalInTheirOrder(t *testing.T) {
 			}
 		})
 	}
+}
+
+// never is a Journal that keeps nothing.
+type never struct{}
+
+func (never) Await(ctx context.Context, _ []position.Ref) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestThoseWhoWaitForTheJournalWaitFromTheirCommandOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, client := open(t, Config{Journal: never{}, JournalTimeout: 2 * time.Second})
+		begun := time.Now()
+		const reads = 10
+		for i := range reads {
+			client.s.Take(begun, fmt.Appendf(nil, "IAMAT client-%d +1+1 1\n", i), client)
+		}
+		for i, f := range client.out { // one after the other, as the last of them would be on a connection
+			if got, want := string(f(t.Context())), fmt.Sprintf("? IAMAT client-%d +1+1 1\n", i); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		if took := time.Since(begun); len(client.out) != reads || took != 2*time.Second {
+			t.Errorf("D3 %d commands were answered after %v, want %d after 2s", len(client.out), took, reads)
+		}
+	})
 }
 
 // none takes answers and lets them go.

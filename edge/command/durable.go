@@ -46,9 +46,12 @@ func (w *held) release(h *Handler, received time.Time, out Answers) {
 	}
 	now := *w
 	*w = held{}
+	// The limit counts from here, not from the answer's turn: those before it may take
+	// their whole time, and a pipeline would add them up.
+	limit := time.Now().Add(h.cfg.JournalTimeout)
 	out.Later(func(ctx context.Context) []byte {
 		// A stop does not end this wait: what was received is answered (C19).
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.JournalTimeout)
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), limit)
 		defer cancel()
 		err := h.cfg.Journal.Await(ctx, now.lines)
 		if h.cfg.Observe != nil {

@@ -32,7 +32,8 @@ type waiter struct {
 }
 
 // Await returns when the journal holds each of these lines, or a newer one of its
-// client (D3); or the context's error, when it ends before.
+// client (D3); or the context's error, when it ends before. What is held already is
+// so even for a context that has ended.
 func (j *Journal) Await(ctx context.Context, waits []position.Ref) error {
 	w := &waiter{left: len(waits), done: make(chan struct{})}
 	j.awaits.enter(waits, w)
@@ -46,11 +47,16 @@ func (j *Journal) Await(ctx context.Context, waits []position.Ref) error {
 	case <-w.done:
 		return nil
 	case <-ctx.Done():
-		for _, x := range waits {
-			j.awaits.release(x, w)
-		}
-		return ctx.Err()
 	}
+	select {
+	case <-w.done: // both are true, and only one of them is a promise
+		return nil
+	default:
+	}
+	for _, x := range waits {
+		j.awaits.release(x, w)
+	}
+	return ctx.Err()
 }
 
 func (a *awaits) enter(waits []position.Ref, w *waiter) {

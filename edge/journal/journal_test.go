@@ -322,6 +322,21 @@ func TestAnAnswerWaitsUntilItsLineOrANewerOneIsKept(t *testing.T) {
 	})
 }
 
+func TestWhatIsKeptIsSoForThoseWhoComeLate(t *testing.T) {
+	bubble(t, "D3 a limit that has passed, a line that is kept", func(t *testing.T, s *shelf) {
+		r := start(t, s, 0)
+		op := r.own("a", 1)
+		pass(time.Minute)
+		late, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 100 { // it must not be a matter of luck
+			if err := r.j.Await(late, []position.Ref{{Slot: op.Slot, Revision: op.Revision}}); err != nil {
+				t.Fatalf("no promise of what is kept: %v", err)
+			}
+		}
+	})
+}
+
 func TestFlushWaitsForAllThatIsOwnedNow(t *testing.T) {
 	bubble(t, "C19", func(t *testing.T, s *shelf) {
 		r := start(t, s, 0)
