@@ -28,7 +28,7 @@ const (
 // commands in the order in which usage shows them.
 func commands() []command {
 	return []command{
-		upCommand, iamatCommand, whatsatCommand, watchCommand, statusCommand,
+		upCommand, iamatCommand, whatsatCommand, watchCommand, statusCommand, benchCommand,
 		placesCommand, natsConfigCommand, healthCommand, versionCommand,
 	}
 }

@@ -72,6 +72,14 @@ func TestWrongUsage(t *testing.T) {
 		"up here":                      "too many arguments",
 		"iamat a +1+1 --tls-cert file": "--tls-cert needs --tls-key",
 		"whatsat a 1 1 --tls-key file": "--tls-key needs --tls-cert",
+		"bench x":                      "too many arguments",
+		"bench --addr nowhere":         "--addr",
+		"bench --observe a:1,":         "--observe",
+		"bench --connections 0":        "--connections",
+		"bench --duration 0s":          "--duration",
+		"bench --rate -1":              "rate",
+		"bench --whatsat 2":            "share",
+		"bench --radius 51":            "C12",
 	} {
 		o := newTool(t)
 		o.want(exitUsage, strings.Fields(args)...)

@@ -114,11 +114,19 @@ func New(cfg Config) (*Generator, error) {
 	if _, err := wire.ParseWHATSAT([]byte(" x " + cfg.Radius + " " + cfg.Max)); err != nil {
 		return nil, fmt.Errorf("question: %w", err)
 	}
-	longest := appendClient(nil, cfg.Prefix, cfg.Clients)
-	if len(longest) > 1024 || bytes.ContainsFunc(longest, func(r rune) bool { return r < 128 && wire.IsSpace(byte(r)) }) {
-		return nil, errors.New("prefix holds white space, or makes ids longer than 1024 bytes") // C6
+	if err := checkPrefix(cfg.Prefix, cfg.Clients); err != nil {
+		return nil, err
 	}
 	return &Generator{cfg: cfg, record: newRecorder(cfg.Conns)}, nil
+}
+
+// checkPrefix says whether the prefix makes ids of numbers up to this one (C6).
+func checkPrefix(prefix string, number int) error {
+	longest := appendClient(nil, prefix, number)
+	if len(longest) > 1024 || bytes.ContainsFunc(longest, func(r rune) bool { return r < 128 && wire.IsSpace(byte(r)) }) {
+		return errors.New("prefix holds white space, or makes ids longer than 1024 bytes")
+	}
+	return nil
 }
 
 func or[T comparable](value, otherwise T) T {

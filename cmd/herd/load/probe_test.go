@@ -1,0 +1,185 @@
+package load
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// flood makes fakes a herd, in which what the first is told is known to the others after a
+// time of their own; a negative one is never.
+func flood(t *testing.T, from *fake, to map[*fake]time.Duration) {
+	from.twist = func(command, answer []byte) []byte {
+		if !strings.HasPrefix(string(command), "IAMAT") {
+			return answer
+		}
+		client := strings.Fields(string(command))[1]
+		for f, after := range to {
+			if after < 0 {
+				continue
+			}
+			line := slices.Clone(answer)
+			time.AfterFunc(after, func() {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.known[client] = line
+			})
+		}
+		return answer
+	}
+}
+
+// probed runs a prober on fakes for a time.
+func probed(t *testing.T, cfg ProbeConfig, span time.Duration, fakes ...*fake) *Propagation {
+	t.Helper()
+	cfg.Dial = pipe(fakes...)
+	p, err := NewProber(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	time.AfterFunc(span, func() { close(done) })
+	return p.Run(t.Context(), done)
+}
+
+func TestPropagationIsTheTimeUntilAnEdgeHoldsTheUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clark, jaquez, juzang := newFake("Clark"), newFake("Jaquez"), newFake("Juzang")
+		flood(t, clark, map[*fake]time.Duration{jaquez: 3 * time.Millisecond, juzang: 400 * time.Millisecond})
+		got := probed(t, ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Clark", "Jaquez", "Juzang"}, Rate: 20}, 10*time.Second, clark, jaquez, juzang)
+		if got.Probes < 199 || got.Probes > 201 || got.Failed != 0 || len(got.Samples) > 0 {
+			t.Errorf("%+v, want 200 probes", got)
+		}
+		if len(got.Edges) != 2 || got.Edges[0].Addr != "Jaquez" || got.Edges[1].Addr != "Juzang" {
+			t.Fatalf("%+v, want the two edges that were not told", got.Edges)
+		}
+		// At the most by the pause of a tenth: 11 % later than it was, never earlier.
+		for i, want := range []time.Duration{3 * time.Millisecond, 400 * time.Millisecond} {
+			l := got.Edges[i].Latency
+			if l.Count != int64(got.Probes) || l.P50 < want || l.Maximum > want+want/8+leastPause || got.Edges[i].Lost != 0 {
+				t.Errorf("to %s %+v, want all after %v", got.Edges[i].Addr, got.Edges[i], want)
+			}
+		}
+		if got.All.Count != int64(got.Probes) || got.All.P50 < 400*time.Millisecond {
+			t.Errorf("to all %+v, want all after 400 ms", got.All)
+		}
+	})
+}
+
+func TestAProbeIsNoOlderPositionOfItsClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clark, jaquez := newFake("Clark"), newFake("Jaquez")
+		flood(t, clark, map[*fake]time.Duration{jaquez: 50 * time.Millisecond})
+		// Ids come again after a thousand: what is known of them then is old.
+		got := probed(t, ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Jaquez"}, Rate: 500, Timeout: time.Second}, 10*time.Second, clark, jaquez)
+		if len(clark.known) != 1000 || got.Edges[0].Latency.Count < 4990 {
+			t.Fatalf("%d clients, %+v; want 1000, and five probes of each", len(clark.known), got)
+		}
+		if l := got.All; l.P50 < 50*time.Millisecond || l.Maximum > 60*time.Millisecond {
+			t.Errorf("%+v, want all after 50 ms", l)
+		}
+	})
+}
+
+func TestProbesThatDoNotComeAreLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clark, jaquez, juzang := newFake("Clark"), newFake("Jaquez"), newFake("Juzang")
+		flood(t, clark, map[*fake]time.Duration{jaquez: 0, juzang: -1})
+		begun := time.Now()
+		got := probed(t, ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Jaquez", "Juzang"}, Timeout: 3 * time.Second}, 5*time.Second, clark, jaquez, juzang)
+		if got.Edges[0].Lost != 0 || got.Edges[1].Lost != got.Probes || got.Probes < 49 || got.All.Count != 0 {
+			t.Errorf("%+v, want all lost on the way to Juzang and none to Jaquez", got)
+		}
+		if took := time.Since(begun); took < 7*time.Second || took > 8500*time.Millisecond {
+			t.Errorf("took %v, want 5 s and the 3 s that the last may take", took)
+		}
+		if juzang.lines > 100*int(got.Probes) {
+			t.Errorf("%d questions for %d probes", juzang.lines, got.Probes)
+		}
+	})
+}
+
+func TestProbesThatNoEdgeTakesHaveFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clark, jaquez := newFake("Clark"), newFake("Jaquez")
+		told := 0
+		clark.twist = func(command, answer []byte) []byte {
+			told++
+			switch {
+			case told <= 10:
+				return append([]byte("? "), command...)
+			case told <= 20:
+				return nil // the connection ends
+			}
+			return answer
+		}
+		got := probed(t, ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Jaquez"}, Timeout: time.Second}, 3500*time.Millisecond, clark, jaquez)
+		if got.Failed != 20 || got.Probes < 15 || got.Edges[0].Lost != got.Probes {
+			t.Errorf("%+v, want 20 failed and the rest lost", got)
+		}
+		if len(got.Samples) != maxSamples || !strings.Contains(got.Samples[0], "refused") {
+			t.Errorf("says %q", got.Samples)
+		}
+	})
+}
+
+func TestAnEdgeThatIsAwayIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clark, jaquez := newFake("Clark"), newFake("Jaquez")
+		flood(t, clark, map[*fake]time.Duration{jaquez: 0})
+		begun := time.Now()
+		both := pipe(clark, jaquez)
+		p, err := NewProber(ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Jaquez"}, Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			if addr == "Jaquez" && time.Since(begun) < time.Second {
+				return nil, net.ErrClosed
+			}
+			return both(ctx, addr)
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		time.AfterFunc(3*time.Second, func() { close(done) })
+		got := p.Run(t.Context(), done)
+		if l := got.Edges[0].Latency; l.Count != int64(got.Probes) || l.Maximum < time.Second || l.Maximum > 1200*time.Millisecond {
+			t.Errorf("%+v, want all held, the first after a second", got)
+		}
+	})
+}
+
+func TestAProberEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clark, jaquez := newFake("Clark"), newFake("Jaquez")
+		p, err := NewProber(ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Jaquez"}, Dial: pipe(clark, jaquez)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begun := time.Now()
+		if got := p.Run(ctx, nil); got.Edges[0].Lost != 0 || got.Probes == 0 {
+			t.Errorf("%+v: a probe that was not waited for is not lost", got)
+		}
+		if took := time.Since(begun); took != time.Second {
+			t.Errorf("took %v, want a second", took)
+		}
+	})
+}
+
+func TestWrongProbesAreRefused(t *testing.T) {
+	for _, cfg := range []ProbeConfig{
+		{},
+		{Told: []string{"Clark"}, Rate: -1},
+		{Told: []string{"Clark"}, Rate: 1e6},
+		{Told: []string{"Clark"}, Timeout: -1},
+		{Told: []string{"Clark"}, Prefix: "a b"},
+	} {
+		if _, err := NewProber(cfg); err == nil {
+			t.Errorf("%+v was taken", cfg)
+		}
+	}
+}
