@@ -62,10 +62,10 @@ type Recorder interface {
 // Changed are required.
 type Config struct {
 	Neighbour string
-	Epoch     string // of this run of the edge (H3)
-	Holder    int    // the neighbour's number in the table (position.Source)
-	Window    int    // messages unacknowledged at most (H5)
-	Linger    time.Duration
+	Epoch     string        // of this run of the edge (H3)
+	Holder    int           // the neighbour's number in the table (position.Source)
+	Window    int           // messages unacknowledged at most (H5)
+	Linger    time.Duration // how long less than a full message waits for more (H5)
 	Heartbeat time.Duration
 	// MaxBytes is how many bytes of lines a message may carry; asked for each.
 	MaxBytes func() int
@@ -110,7 +110,8 @@ type Link struct {
 
 	ops       []position.Op // Receive's own
 	lines     []byte        // Run's own, as is
-	lingering time.Time     // when what is behind the cursor must go; zero: nothing waits
+	lingering time.Time     // Run's own: when what is behind the cursor must go; zero: nothing waits
+	lineSize  int           // Run's own: bytes of a line, as the last message had it
 	count     counters
 }
 
@@ -131,6 +132,7 @@ func New(cfg Config) *Link {
 		cfg:      cfg,
 		kick:     make(chan struct{}, 1),
 		health:   health{interval: cfg.Heartbeat},
+		lineSize: 128,
 		handedIt: make(chan struct{}),
 	}
 }

@@ -613,6 +613,59 @@ func TestALingeringLinkWaitsForMore(t *testing.T) {
 	})
 }
 
+func TestALingeringLinkSendsAFullMessageAtOnce(t *testing.T) {
+	inBubble(t, func(c *Config) { c.Linger, c.MaxBytes = time.Second, func() int { return 400 } }, func(r *rig) {
+		r.ack(0, false)
+		r.tell("a")
+		pass(time.Second) // the link learns how long lines are
+		if m := r.sent(); len(m) != 1 {
+			t.Fatalf("%+v", m)
+		}
+		r.ack(1, false)
+		full := 400 / len(r.line("a"))
+		for i := range full - 1 {
+			r.tell(string(rune('b' + i)))
+		}
+		pass(500 * time.Millisecond)
+		if m := r.sent(); len(m) != 0 {
+			t.Fatalf("H5 sent before its time: %+v", m)
+		}
+		r.tell("z")
+		if m := r.sent(); len(m) != 1 || m[0].Through != uint64(full)+1 {
+			t.Errorf("H5 a full message: %+v", m)
+		}
+		// What comes behind it waits its own time.
+		r.tell("y")
+		pass(990 * time.Millisecond)
+		if m := r.sent(); len(m) != 0 {
+			t.Errorf("H5 sent before its time: %+v", m)
+		}
+		pass(10 * time.Millisecond)
+		if m := r.sent(); len(m) != 1 {
+			t.Errorf("H5 after the wait: %+v", m)
+		}
+	})
+}
+
+func TestALinkThatHandsOverDoesNotLinger(t *testing.T) { // C19
+	inBubble(t, func(c *Config) { c.Linger = time.Second }, func(r *rig) {
+		r.ack(0, false)
+		r.tell("a")
+		if m := r.sent(); len(m) != 0 {
+			t.Fatalf("%+v", m)
+		}
+		done := make(chan error, 1)
+		go func() { done <- r.link.HandOver(r.t.Context()) }()
+		if m := r.sent(); len(m) != 1 || m[0].Through != 1 {
+			t.Errorf("%+v, want what lingered", m)
+		}
+		r.ack(1, false)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestPropagationIsToldWhenTheLinkHasCaughtUp(t *testing.T) {
 	told := make(chan time.Duration, 10)
 	inBubble(t, func(c *Config) { c.Propagated = func(d time.Duration) { told <- d } }, func(r *rig) {

@@ -25,6 +25,7 @@ type network struct {
 	runs  int // how many were ever started: makes epochs
 
 	stripTo bool // the variant without Herd-To (H4)
+	linger  time.Duration
 
 	mu    sync.Mutex
 	live  map[string][]*run // the runs of a name: one, but for twins (H10)
@@ -89,7 +90,7 @@ func (n *network) start(name string) *run {
 	ctx, stop := context.WithCancel(n.ctx)
 	r.stop = stop
 	for i, neighbour := range n.graph[name] {
-		r.links[neighbour] = New(Config{Neighbour: neighbour, Epoch: r.epoch, Holder: i + 1, Window: 3, Heartbeat: time.Second,
+		r.links[neighbour] = New(Config{Neighbour: neighbour, Epoch: r.epoch, Holder: i + 1, Window: 3, Heartbeat: time.Second, Linger: n.linger,
 			MaxBytes: func() int { return wire.MaxAT }, // a batch is a few lines: corners are met often
 			Table:    r.table, Out: end{n, name, neighbour}, Log: slog.New(slog.DiscardHandler)})
 	}

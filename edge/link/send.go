@@ -72,7 +72,7 @@ func (l *Link) sendLines(now time.Time, reader *position.Reader) (next time.Time
 		}
 
 		if l.cfg.Linger > 0 && !handing {
-			if until := l.linger(now, read); until.After(now) {
+			if until := l.linger(now, read, reader); until.After(now) {
 				return earliest(next, until)
 			}
 		}
@@ -81,6 +81,9 @@ func (l *Link) sendLines(now time.Time, reader *position.Reader) (next time.Time
 			position.Source{Holder: l.cfg.Holder, Epoch: m.To}, now.UnixNano())
 		m.Lines, m.Through, m.Head = l.lines, span.Through, span.Head
 		done := span.Through == span.Head
+		if span.Lines > 0 {
+			l.lineSize = len(l.lines) / span.Lines
+		}
 
 		if span.Lines == 0 && done {
 			l.mu.Lock()
@@ -105,16 +108,19 @@ func (l *Link) sendLines(now time.Time, reader *position.Reader) (next time.Time
 }
 
 // linger returns until when what is behind read should wait for more to go with
-// it (H5); a time that has passed where it should not.
-func (l *Link) linger(now time.Time, read uint64) time.Time {
-	const full = 500 // lines that about fill a message
+// it (H5); a time that has passed where it should not. What about fills a message does
+// not wait: the reader tells of it.
+func (l *Link) linger(now time.Time, read uint64, reader *position.Reader) time.Time {
+	full := uint64(max(1, l.cfg.MaxBytes()/l.lineSize))
 	behind := l.cfg.Table.Head() - read
-	if behind > 0 && behind < full && l.lingering.IsZero() {
+	switch {
+	case behind == 0 || behind >= full || !l.lingering.IsZero() && !now.Before(l.lingering):
+		l.lingering = time.Time{}
+		return time.Time{}
+	case l.lingering.IsZero():
 		l.lingering = now.Add(l.cfg.Linger)
 	}
-	if behind == 0 || behind >= full || !now.Before(l.lingering) {
-		l.lingering = time.Time{}
-	}
+	l.cfg.Table.Wait(reader, read+full-1)
 	return l.lingering
 }
 

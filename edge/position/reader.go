@@ -63,15 +63,16 @@ func (t *Table) holds(to Source) (bit uint32, floor uint64) {
 	return 1 << (to.Holder - 1), h.floor
 }
 
-// A Reader waits for changes. It costs nothing while it does not wait, and a
-// change costs the same however many wait: the first of a batch wakes them all.
+// A Reader waits for changes. It costs nothing while it does not wait; while it
+// does, a batch of changes costs a comparison.
 type Reader struct {
-	// C gets a value when there is something behind the cursor last given to
+	// C gets a value when there is something beyond the revision last given to
 	// Wait. It may get one too many.
 	C <-chan struct{}
 
 	c       chan struct{}
-	waiting bool // in table.waiting; under its lock
+	waiting bool   // in table.waiting; under its lock
+	after   uint64 // it waits for a revision beyond this; under the table's lock
 }
 
 // NewReader makes a Reader that does not wait yet.
@@ -80,28 +81,38 @@ func NewReader() *Reader {
 	return &Reader{C: c, c: c}
 }
 
-// Wait lets r.C get a value as soon as there is a revision beyond after: at
-// once where there is one already. One Wait is good for one value.
+// Wait lets r.C get a value as soon as there is a revision beyond after, which may
+// be yet to come: at once where there is one already. One Wait is good for one value;
+// another before it replaces it.
 func (t *Table) Wait(r *Reader, after uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case t.head > after:
-		r.signal()
+		r.signal() // if it is among the waiting, that is one value too many
 	case !r.waiting:
 		r.waiting = true
 		t.waiting = append(t.waiting, r)
+		fallthrough
+	default:
+		r.after = after
 	}
 }
 
-// wake signals all who wait and lets them go.
+// wake signals those for whom there is something and lets them go.
 func (t *Table) wake() {
-	for i, r := range t.waiting {
-		r.waiting = false
-		r.signal()
-		t.waiting[i] = nil
+	n := 0
+	for _, r := range t.waiting {
+		if t.head > r.after {
+			r.waiting = false
+			r.signal()
+			continue
+		}
+		t.waiting[n] = r
+		n++
 	}
-	t.waiting = t.waiting[:0]
+	clear(t.waiting[n:])
+	t.waiting = t.waiting[:n]
 }
 
 func (r *Reader) signal() {

@@ -378,6 +378,24 @@ func TestAReaderIsWokenOnceForWhatIsBehindItsCursor(t *testing.T) {
 	if woken() {
 		t.Error("woken by a duplicate")
 	}
+	other := NewReader()
+	table.Wait(other, 2)
+	table.Wait(r, 4) // for two more
+	apply(t, table, 0, Source{}, Put, at("A", "a", "+1+1", 3, 0), at("A", "b", "+1+1", 3, 0))
+	if woken() {
+		t.Error("woken before what it waits for")
+	}
+	if len(other.C) != 1 || len(table.waiting) != 1 {
+		t.Error("who waits for less was not woken beside it")
+	}
+	if apply(t, table, 0, Source{}, Put, at("A", "a", "+1+1", 4, 0)); !woken() || len(table.waiting) != 0 {
+		t.Error("not woken by what it waits for")
+	}
+	table.Wait(r, 9)
+	table.Wait(r, 5) // in its place
+	if apply(t, table, 0, Source{}, Put, at("A", "a", "+1+1", 5, 0)); !woken() {
+		t.Error("not woken by what it waits for last")
+	}
 }
 
 func TestRetentionForgetsAndStaysForgotten(t *testing.T) {
