@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +45,10 @@ type Admin struct {
 	handler http.Handler
 }
 
+// lockWaits is for how long goroutines waited for locks: where it grows with the cores,
+// the order of changes is the bottleneck.
+var lockWaits = regexp.MustCompile("^/sync/mutex/wait/total:seconds$")
+
 // New makes an Admin that shows sources in the order given.
 func New(cfg Config, sources ...Source) *Admin {
 	if cfg.Log == nil {
@@ -53,7 +58,8 @@ func New(cfg Config, sources ...Source) *Admin {
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
-		collectors.NewGoCollector(),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
+			collectors.GoRuntimeMetricsRule{Matcher: lockWaits})),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&collector{cfg.Version, cfg.Commit, sources},
 	)

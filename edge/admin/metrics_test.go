@@ -124,7 +124,7 @@ herd_transcript_dropped_total{edge="Clark"} 17
 
 func TestTheCollectorsOfGoAndTheProcess(t *testing.T) {
 	body := scrape(t, admin.Metrics{})
-	for _, name := range []string{"go_goroutines ", "go_memstats_heap_alloc_bytes ", "process_start_time_seconds "} {
+	for _, name := range []string{"go_goroutines ", "go_memstats_heap_alloc_bytes ", "go_sync_mutex_wait_total_seconds_total ", "process_start_time_seconds "} {
 		if !strings.Contains(body, "\n"+name) {
 			t.Errorf("no %s", name)
 		}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// settled is a process's resident memory after garbage collections, when it no longer
+// shrinks: what is free goes back to the operating system bit by bit.
+func (e *edge) settled(ctx context.Context) (float64, error) {
+	least, since := 0.0, time.Now()
+	err := until(ctx, 90*time.Second, 500*time.Millisecond, "memory of "+e.name+" settles", func() (bool, error) {
+		if _, err := e.get("/debug/pprof/heap?gc=1"); err != nil {
+			return false, err
+		}
+		now, err := e.memory()
+		if err != nil {
+			return false, err
+		}
+		if least == 0 || now < 0.995*least {
+			least, since = now, time.Now()
+		}
+		return time.Since(since) > 5*time.Second, nil
+	})
+	return least, err
+}
+
+// memory is what a million clients add to an edge.
+func memory(ctx context.Context, s *session) (o outcome, err error) {
+	_, url, err := s.nats(ctx)
+	if err != nil {
+		return o, err
+	}
+	e, err := s.edge(ctx, "Clark", lone(url)...)
+	if err != nil {
+		return o, err
+	}
+	l := load{addr: e.addr, ids: "client", clients: 1000, requests: 1000, conns: 50, pipeline: 32}
+	if _, err := l.run(ctx); err != nil {
+		return o, err
+	}
+	empty, err := e.settled(ctx)
+	if err != nil {
+		return o, err
+	}
+	n := s.size(1_000_000, 100_000)
+	l.clients, l.requests = n, 2*n // each of them has moved
+	if _, err := l.run(ctx); err != nil {
+		return o, err
+	}
+	full, err := e.settled(ctx)
+	if err != nil {
+		return o, err
+	}
+	o.figure = (full - empty) / float64(n)
+	o.met = o.figure <= 160
+	o.note = fmt.Sprintf("the process without them: %s MiB", number(empty/(1<<20)))
+	return o, nil
+}
+
+// idle is what a connection adds to an edge that sent one request and then nothing.
+func idle(ctx context.Context, s *session) (o outcome, err error) {
+	const least = 15_000
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return o, err
+	}
+	n := min(s.size(100_000, 1000), int(limit.Cur)-500)
+	if n < least && !s.quick {
+		return o, errCannot{fmt.Sprintf("the file limit is %d, and %d connections are the least to measure", limit.Cur, least)}
+	}
+	_, url, err := s.nats(ctx)
+	if err != nil {
+		return o, err
+	}
+	e, err := s.edge(ctx, "Clark", lone(url)...)
+	if err != nil {
+		return o, err
+	}
+	request := load{addr: e.addr, ids: "c", clients: 1000, requests: 1000, conns: 1, pipeline: 1}
+	if _, err := request.run(ctx); err != nil {
+		return o, err
+	}
+	empty, err := e.settled(ctx)
+	if err != nil {
+		return o, err
+	}
+	conns := make([]net.Conn, 0, n)
+	defer func() {
+		for _, nc := range conns {
+			nc.Close()
+		}
+	}()
+	line := fmt.Sprintf("IAMAT %s +34.068930-118.445127 %d\n", clientID("c", 1), time.Now().Unix())
+	answer := make([]byte, 4096)
+	for i := range n {
+		// An address has some 28,000 ports; others of this machine have more.
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i/20_000))}}
+		nc, err := d.DialContext(ctx, "tcp", e.addr)
+		if err != nil {
+			return o, fmt.Errorf("connection %d: %w", i, err)
+		}
+		conns = append(conns, nc)
+		if _, err := nc.Write([]byte(line)); err != nil {
+			return o, err
+		}
+		if err := drain(nc, answer, 1); err != nil {
+			return o, err
+		}
+	}
+	full, err := e.settled(ctx)
+	if err != nil {
+		return o, err
+	}
+	m, err := e.metrics()
+	if err != nil {
+		return o, err
+	}
+	if m["herd_connections"] < float64(n) {
+		return o, fmt.Errorf("%v connections of %d are left", m["herd_connections"], n)
+	}
+	var times []float64
+	for range 1000 {
+		begun := time.Now()
+		if _, err := conns[n/2].Write([]byte(line)); err != nil {
+			return o, err
+		}
+		if err := drain(conns[n/2], answer, 1); err != nil {
+			return o, err
+		}
+		times = append(times, time.Since(begun).Seconds()*1000)
+	}
+	middle := median(times) // sorts them
+	p99 := times[len(times)*99/100]
+	o.figure = (full - empty) / 1024 / float64(n)
+	o.met = o.figure <= 5 && p99 < 5
+	o.note = fmt.Sprintf("%s connections; an answer takes %s ms, p99 %s, at the most %s", number(float64(n)), number(middle), number(p99), number(times[len(times)-1]))
+	return o, nil
+}
+
+// pauses is what the garbage collector costs the slowest answers.
+func pauses(ctx context.Context, s *session) (o outcome, err error) {
+	_, url, err := s.nats(ctx)
+	if err != nil {
+		return o, err
+	}
+	e, err := s.edge(ctx, "Clark", lone(url)...)
+	if err != nil {
+		return o, err
+	}
+	n := s.size(1_000_000, 100_000)
+	l := load{addr: e.addr, ids: "c", clients: n, requests: 2 * n, conns: 50, pipeline: 32}
+	if _, err := l.run(ctx); err != nil {
+		return o, err
+	}
+	l, err = l.half(ctx, s.span(10*time.Second, time.Second))
+	if err != nil {
+		return o, err
+	}
+	var middles []float64
+	o.figure, err = s.often(func() (float64, error) {
+		if _, err := l.run(ctx); err != nil {
+			return 0, err
+		}
+		middles = append(middles, l.milliseconds(0.5))
+		return l.milliseconds(0.999), nil
+	})
+	if err != nil {
+		return o, err
+	}
+	m, err := e.metrics()
+	if err != nil {
+		return o, err
+	}
+	o.met = o.figure <= 10
+	o.note = fmt.Sprintf("at %s requests/s in batches of 32, p50 %s ms; %s collections in all", number(l.rate), number(median(middles)), number(m["go_gc_duration_seconds_count"]))
+	return o, nil
+}
+
+// lockShare is what `+"`go tool pprof`"+` says of samples under a focus.
+var lockShare = regexp.MustCompile(`Showing nodes accounting for \S+, ([0-9.]+)% of \S+ total`)
+
+// lock is the share of its CPU time that an edge with eight of Go's processors spends in
+// waiting for locks, all of them, by its own CPU profile. On fewer cores than eight the
+// time for which goroutines wait says little: who has the lock may not have a core.
+func lock(ctx context.Context, s *session) (o outcome, err error) {
+	_, url, err := s.nats(ctx)
+	if err != nil {
+		return o, err
+	}
+	e, err := s.edge(ctx, "Clark", append(lone(url), "GOMAXPROCS=8")...)
+	if err != nil {
+		return o, err
+	}
+	l := load{addr: e.addr, ids: "c", clients: 100_000, conns: 50, pipeline: 32, requests: 200_000}
+	took, err := l.run(ctx)
+	if err != nil {
+		return o, err
+	}
+	seconds := s.size(5, 1)
+	l.requests = int(float64(l.requests) / took.Seconds() * float64(seconds+1))
+	var rates, waits []float64
+	o.figure, err = s.often(func() (float64, error) {
+		before, err := e.metrics()
+		if err != nil {
+			return 0, err
+		}
+		profile := make(chan error, 1)
+		file := s.path("profile")
+		go func() {
+			text, err := e.get(fmt.Sprintf("/debug/pprof/profile?seconds=%d", seconds))
+			if err == nil {
+				err = os.WriteFile(file, text, 0o600)
+			}
+			profile <- err
+		}()
+		took, err := l.run(ctx)
+		if err := errors.Join(err, <-profile); err != nil {
+			return 0, err
+		}
+		after, err := e.metrics()
+		if err != nil {
+			return 0, err
+		}
+		rates = append(rates, float64(l.requests)/took.Seconds())
+		const wait, cpu = "go_sync_mutex_wait_total_seconds_total", "process_cpu_seconds_total"
+		waits = append(waits, (after[wait]-before[wait])/(after[cpu]-before[cpu]))
+		out, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-focus", `sync\.\(\*Mutex\)\.(lock|unlock)Slow`, file).CombinedOutput()
+		if err != nil {
+			return 0, fmt.Errorf("go tool pprof: %w\n%s", err, out)
+		}
+		m := lockShare.FindSubmatch(out)
+		if m == nil {
+			return 0, fmt.Errorf("go tool pprof says no share:\n%s", out)
+		}
+		return strconv.ParseFloat(string(m[1]), 64)
+	})
+	o.met = o.figure <= 5
+	o.note = fmt.Sprintf("at %s requests/s on %d cores; goroutines waited for %.2f s a second of CPU time", number(median(rates)), runtime.NumCPU(), median(waits))
+	return o, err
+}
