@@ -43,6 +43,23 @@ func (x *index) find(hash uint64, is func(slot uint32) bool) (uint32, bool) {
 	}
 }
 
+// likely returns the slot + 1 of the first entry whose hash agrees, 0 if there is none.
+func (x *index) likely(hash uint64) uint32 {
+	s := x.of(hash)
+	if len(s.entries) == 0 {
+		return 0
+	}
+	for i := home(hash, len(s.entries)); ; {
+		e := s.entries[i]
+		if e == 0 || e>>32 == hash>>32 {
+			return uint32(e)
+		}
+		if i++; i == len(s.entries) {
+			i = 0
+		}
+	}
+}
+
 // add enters a slot that find did not find.
 func (x *index) add(hash uint64, slot uint32) {
 	s := x.of(hash)

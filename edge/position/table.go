@@ -65,6 +65,7 @@ type Op struct {
 	stamp   int64
 	receipt int64
 	hash    uint64
+	likely  uint32 // slot + 1 of what fetch found: to be checked; 0: nothing
 	room    []byte
 
 	sequence uint64 // PutKept
@@ -107,6 +108,7 @@ type Table struct {
 	waiting []*Reader
 	forgot  uint64
 	sweep   uint32 // the next slot to look at for Forget
+	fetched byte   // of no meaning; see fetch
 }
 
 // A record is what is kept of a client besides its line. It has no pointer.
@@ -225,11 +227,16 @@ func (t *Table) Apply(now int64, from Source, ops []Op) {
 	defer t.mu.Unlock()
 	bit := t.taught(from)
 	before := t.head
-	for i := range ops {
-		if op := &ops[i]; op.Kind == Get {
-			t.get(now, op)
-		} else {
-			t.put(now, op, bit)
+	for len(ops) > 0 {
+		some := ops[:min(len(ops), fetchMost)]
+		ops = ops[len(some):]
+		t.fetch(some)
+		for i := range some {
+			if op := &some[i]; op.Kind == Get {
+				t.get(now, op)
+			} else {
+				t.put(now, op, bit)
+			}
 		}
 	}
 	if t.head != before && len(t.waiting) > 0 {
@@ -251,11 +258,45 @@ func (t *Table) taught(from Source) uint32 {
 	return 1 << (from.Holder - 1)
 }
 
-func (t *Table) find(hash uint64, client []byte) (uint32, bool) {
-	return t.index.find(hash, func(slot uint32) bool {
-		r := t.records.at(slot)
-		return int(r.clientLen) == len(client) && bytes.Equal(t.client(r), client)
-	})
+// fetchMost is for how many steps fetch works ahead: about as many as a core can have
+// memory under way for.
+const fetchMost = 32
+
+// fetch brings what the steps are going to look at into the cache: of each the entry of
+// the index, then the record, then the line. These three wait for each other, and in a
+// large table each is in memory only; but those of different steps do not, so the
+// processor waits for many at a time.
+func (t *Table) fetch(ops []Op) {
+	var lines [fetchMost][]byte
+	for i := range ops {
+		ops[i].likely = t.index.likely(ops[i].hash)
+	}
+	for i := range ops {
+		if ops[i].likely != 0 {
+			r := t.records.at(ops[i].likely - 1)
+			lines[i] = t.line(r)
+		}
+	}
+	sum := byte(0)
+	for i := range ops {
+		if l := lines[i]; len(l) > 0 {
+			sum += l[0] + l[len(l)-1]
+		}
+	}
+	t.fetched = sum // or the compiler would see that nobody needs it
+}
+
+func (t *Table) find(op *Op) (uint32, bool) {
+	if op.likely != 0 && t.is(op.likely-1, op.client) {
+		return op.likely - 1, true
+	}
+	return t.index.find(op.hash, func(slot uint32) bool { return t.is(slot, op.client) })
+}
+
+// is says whether a slot is that of a client. A free slot is nobody's.
+func (t *Table) is(slot uint32, client []byte) bool {
+	r := t.records.at(slot)
+	return int(r.clientLen) == len(client) && bytes.Equal(t.client(r), client)
 }
 
 func (t *Table) line(r *record) []byte { return t.lines.bytes(r.place, int(r.size)) }
@@ -270,7 +311,7 @@ func (t *Table) expired(effective, now int64) bool {
 }
 
 func (t *Table) get(now int64, op *Op) {
-	slot, ok := t.find(op.hash, op.client)
+	slot, ok := t.find(op)
 	if !ok || t.expired(t.records.at(slot).effective, now) {
 		op.Outcome = Unknown
 		return
@@ -286,7 +327,7 @@ func (t *Table) put(now int64, op *Op, bit uint32) {
 		op.Outcome = Expired
 		return
 	}
-	slot, known := t.find(op.hash, op.client)
+	slot, known := t.find(op)
 	if known && t.expired(t.records.at(slot).effective, now) {
 		t.forget(slot) // whatever comes after it is newer (S4)
 		known = false
