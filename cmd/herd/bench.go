@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -34,7 +33,7 @@ Its clients stay in the herd as long as any others: do not load one whose
 positions matter. Exits 1 if anything was refused, wrong or without an answer.
 `,
 	setup: func(fs *flag.FlagSet) action {
-		b := &bench{}
+		b := &bench{secure: newTLSFlags(fs)}
 		fs.StringVar(&b.addrs, "addr", "127.0.0.1:12000", "client ports of the edges to load, `HOST:PORT`s with commas")
 		fs.StringVar(&b.observed, "observe", "", "client ports of other edges to ask for probes, `HOST:PORT`s with commas")
 		fs.IntVar(&b.cfg.Conns, "connections", 50, "`NUMBER` of connections, spread over the edges")
@@ -67,12 +66,17 @@ type bench struct {
 	observed string
 	probes   float64
 	json     bool
-	secure   *tls.Config // nil: plain TCP
+	secure   *tlsFlags
 }
 
 func (b *bench) run(ctx context.Context, p *process) error {
 	progress := &progressLine{w: p.stderr, rewrite: isTerminal(p.stderr)}
 	b.cfg.Progress = progress.show
+	secure, err := b.secure.config()
+	if err != nil {
+		return err
+	}
+	b.cfg.TLS = secure
 	generator, prober, err := b.prepare()
 	if err != nil {
 		return usageError(err.Error())
@@ -141,7 +145,6 @@ func (b *bench) prepare() (*load.Generator, *load.Prober, error) {
 	if b.cfg.Duration <= 0 && b.cfg.Requests == 0 {
 		return nil, nil, fmt.Errorf("--duration or --requests must say when to end")
 	}
-	b.cfg.TLS = b.secure
 	generator, err := load.New(b.cfg)
 	if err != nil {
 		return nil, nil, err
@@ -151,7 +154,7 @@ func (b *bench) prepare() (*load.Generator, *load.Prober, error) {
 		return generator, nil, nil
 	}
 	prober, err := load.NewProber(load.ProbeConfig{
-		Told: slices.Compact(slices.Sorted(slices.Values(b.cfg.Addrs))), Asked: asked, TLS: b.secure,
+		Told: slices.Compact(slices.Sorted(slices.Values(b.cfg.Addrs))), Asked: asked, TLS: b.cfg.TLS,
 		Rate: b.probes, Prefix: b.cfg.Prefix + "probe-", Timeout: b.cfg.Timeout,
 	})
 	return generator, prober, err

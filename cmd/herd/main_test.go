@@ -79,6 +79,7 @@ func TestWrongUsage(t *testing.T) {
 		"bench --duration 0s":          "--duration",
 		"bench --rate -1":              "rate",
 		"bench --whatsat 2":            "share",
+		"bench --tls-cert file":        "--tls-cert needs --tls-key",
 		"bench --radius 51":            "C12",
 	} {
 		o := newTool(t)
