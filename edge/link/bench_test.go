@@ -25,9 +25,8 @@ func benchLink() (*Link, *position.Table) {
 // benchMessages are full messages of lines of 85 bytes, of clients in no order. Each time
 // one is taken its lines are a second younger.
 type benchMessages struct {
-	lines  [][]byte
-	starts int // where a line's seconds end
-	next   int
+	lines [][]byte
+	next  int
 }
 
 const benchLines = 700 // a message
