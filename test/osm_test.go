@@ -408,7 +408,11 @@ func TestAMillionPlacesAreSearchedInAMillisecond(t *testing.T) {
 	p99 := took[len(took)*99/100]
 	t.Logf("%d places, WHATSAT over a socket: half within %v, 99 %% within %v (a line that is refused: %v and %v); the edge has %d MiB",
 		n, took[len(took)/2], p99, floor[len(floor)/2], floor[len(floor)*99/100], e.memory()>>20)
-	if limit := delay(time.Millisecond); p99 > limit {
+	limit := delay(time.Millisecond)
+	if !full() || raceDetector { // others use the machine: what any line waits for it is no fault of places
+		limit += floor[len(floor)*99/100]
+	}
+	if p99 > limit {
 		t.Errorf("99 %% within %v, want %v", p99, limit)
 	}
 }
