@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -373,6 +374,11 @@ func (c *Conn) whileConnected(ctx context.Context, f func(context.Context, *nats
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrReconnectBufExceeded):
+		return fmt.Errorf("%w: %w", ErrNotConnected, err)
+	}
+	// A full buffer is written out by whoever fills it, so a publish may be the first to
+	// meet a connection that breaks.
+	if _, broken := errors.AsType[*net.OpError](err); broken {
 		return fmt.Errorf("%w: %w", ErrNotConnected, err)
 	}
 	return err
