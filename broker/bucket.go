@@ -373,15 +373,19 @@ func (c *Conn) whileConnected(ctx context.Context, f func(context.Context, *nats
 	switch {
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrReconnectBufExceeded):
-		return fmt.Errorf("%w: %w", ErrNotConnected, err)
-	}
-	// A full buffer is written out by whoever fills it, so a publish may be the first to
-	// meet a connection that breaks.
-	if _, broken := errors.AsType[*net.OpError](err); broken {
+	case isLost(err):
 		return fmt.Errorf("%w: %w", ErrNotConnected, err)
 	}
 	return err
+}
+
+// isLost says whether err is that of a connection that is gone or breaks. A full buffer
+// is written out by whoever fills it, so a publish may be the first to meet one that breaks.
+func isLost(err error) bool {
+	if _, broken := errors.AsType[*net.OpError](err); broken {
+		return true
+	}
+	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrReconnectBufExceeded)
 }
 
 // checkKey refuses what NATS would refuse as a key, or break the connection

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -44,7 +43,7 @@ func walledBroker(t *testing.T, nodes int, change func(text string) string) *wal
 	t.Helper()
 	g := &walled{t: t, dir: t.TempDir(), change: change, keys: make(map[string]string)}
 	for range nodes {
-		g.routes = append(g.routes, freeAddr(t))
+		g.routes = append(g.routes, brokertest.FreeAddr(t))
 	}
 	g.servers = brokertest.StartConfigured(t, g.configure(topology.Default)...)
 	return g
@@ -90,18 +89,6 @@ func (g *walled) configure(links string) (files []string) {
 		files = append(files, file)
 	}
 	return files
-}
-
-// freeAddr is an address of this machine where nobody listens just now: routes need one
-// that is known before.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 func (g *walled) key(name string) string { return filepath.Join(g.dir, name+".nk") }

@@ -253,3 +253,15 @@ func (n *Network) close() {
 	n.mu.Unlock()
 	n.wg.Wait()
 }
+
+// FreeAddr is an address of this machine where nobody listens just now: the routes of a
+// cluster need theirs before any server runs.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}

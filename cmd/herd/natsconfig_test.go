@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -77,7 +76,7 @@ func TestAServerTakesWhatNATSConfigWrites(t *testing.T) {
 			if test.nodes > 1 {
 				var nodes []string
 				for i := range test.nodes {
-					nodes = append(nodes, fmt.Sprintf("n%d=%s", i, freeAddr(t)))
+					nodes = append(nodes, fmt.Sprintf("n%d=%s", i, brokertest.FreeAddr(t)))
 				}
 				args = append(args, "--cluster", strings.Join(nodes, ","))
 			}
@@ -253,15 +252,4 @@ func TestEveryMistakeInNATSConfigIsNamedAndNothingIsWritten(t *testing.T) {
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("the folder is there: %v", err)
 	}
-}
-
-// freeAddr is an address of this machine where nobody listens just now.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }

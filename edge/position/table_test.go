@@ -559,3 +559,36 @@ func TestMergingAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations a batch, want none", got)
 	}
 }
+
+func TestClientsWhoseHashesAgreeAreDifferentClients(t *testing.T) {
+	table := New(Config{})
+	clients := []string{"a", "b", "c"}
+	batch := func(prepare func(op *Op, client string)) []Op {
+		ops := make([]Op, len(clients))
+		for i, client := range clients {
+			prepare(&ops[i], client)
+			ops[i].hash = 42 // in a table of a million clients there are pairs like this
+		}
+		table.Apply(0, Source{}, ops)
+		return ops
+	}
+	for moved := range 3 {
+		for i, op := range batch(func(op *Op, client string) {
+			line := at("Clark", client, "+1+1", float64(moved), 0)
+			a := parse(t, line)
+			table.PutLine(op, line, &a)
+		}) {
+			if op.Outcome != Stored {
+				t.Errorf("S1 %s at %d: outcome %v, want stored", clients[i], moved, op.Outcome)
+			}
+		}
+		for i, op := range batch(func(op *Op, client string) { table.GetLine(op, []byte(client)) }) {
+			if want := at("Clark", clients[i], "+1+1", float64(moved), 0); !bytes.Equal(op.Line, want) {
+				t.Errorf("S1 of %s it holds %q, want %q", clients[i], op.Line, want)
+			}
+		}
+	}
+	if n, _, _ := table.Stats(); n != len(clients) {
+		t.Errorf("S1 %d records, want %d", n, len(clients))
+	}
+}

@@ -40,6 +40,15 @@ func allRows() []row {
 // lone are the variables of an edge of the default herd whose neighbours are not up.
 func lone(url string) []string { return []string{"NATS_URL=" + url, "HERD_JOURNAL=off"} }
 
+// clark starts an edge without neighbours, and the broker that it needs for itself.
+func (s *session) clark(ctx context.Context, more ...string) (*edge, error) {
+	_, url, err := s.nats(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.edge(ctx, "Clark", append(lone(url), more...)...)
+}
+
 // perRequest is the CPU time in µs that a process takes for each request of a load.
 func perRequest(ctx context.Context, c *child, l load) (float64, error) {
 	before, err := c.cpu()
@@ -68,11 +77,7 @@ func (s *session) echoFloor(ctx context.Context) (*child, string, error) {
 
 // againstEcho is a load's CPU time a request, of an edge and of the echo.
 func againstEcho(ctx context.Context, s *session, l load, most float64) (o outcome, err error) {
-	_, url, err := s.nats(ctx)
-	if err != nil {
-		return o, err
-	}
-	e, err := s.edge(ctx, "Clark", lone(url)...)
+	e, err := s.clark(ctx)
 	if err != nil {
 		return o, err
 	}

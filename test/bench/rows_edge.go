@@ -36,11 +36,7 @@ func (e *edge) settled(ctx context.Context) (float64, error) {
 
 // memory is what a million clients add to an edge.
 func memory(ctx context.Context, s *session) (o outcome, err error) {
-	_, url, err := s.nats(ctx)
-	if err != nil {
-		return o, err
-	}
-	e, err := s.edge(ctx, "Clark", lone(url)...)
+	e, err := s.clark(ctx)
 	if err != nil {
 		return o, err
 	}
@@ -78,11 +74,7 @@ func idle(ctx context.Context, s *session) (o outcome, err error) {
 	if n < least && !s.quick {
 		return o, errCannot{fmt.Sprintf("the file limit is %d, and %d connections are the least to measure", limit.Cur, least)}
 	}
-	_, url, err := s.nats(ctx)
-	if err != nil {
-		return o, err
-	}
-	e, err := s.edge(ctx, "Clark", lone(url)...)
+	e, err := s.clark(ctx)
 	if err != nil {
 		return o, err
 	}
@@ -149,11 +141,7 @@ func idle(ctx context.Context, s *session) (o outcome, err error) {
 
 // pauses is what the garbage collector costs the slowest answers.
 func pauses(ctx context.Context, s *session) (o outcome, err error) {
-	_, url, err := s.nats(ctx)
-	if err != nil {
-		return o, err
-	}
-	e, err := s.edge(ctx, "Clark", lone(url)...)
+	e, err := s.clark(ctx)
 	if err != nil {
 		return o, err
 	}
@@ -193,11 +181,7 @@ var lockShare = regexp.MustCompile(`Showing nodes accounting for \S+, ([0-9.]+)%
 // waiting for locks, all of them, by its own CPU profile. On fewer cores than eight the
 // time for which goroutines wait says little: who has the lock may not have a core.
 func lock(ctx context.Context, s *session) (o outcome, err error) {
-	_, url, err := s.nats(ctx)
-	if err != nil {
-		return o, err
-	}
-	e, err := s.edge(ctx, "Clark", append(lone(url), "GOMAXPROCS=8")...)
+	e, err := s.clark(ctx, "GOMAXPROCS=8")
 	if err != nil {
 		return o, err
 	}
