@@ -75,8 +75,8 @@ var (
 	straceResumed = regexp.MustCompile(`^(\d+) +<\.\.\. (\w+) resumed>(.*)$`)
 )
 
-// stop ends the tracing and returns all calls that have ended, in the order of their ends.
-func (tr *tracer) stop() (calls []call) {
+// stop ends the tracing and returns all calls, in the order of their ends.
+func (tr *tracer) stop() []call {
 	tr.t.Helper()
 	tr.signal(syscall.SIGINT)
 	tr.wait(promise(10 * time.Second))
@@ -84,8 +84,19 @@ func (tr *tracer) stop() (calls []call) {
 	if err != nil {
 		tr.t.Fatal(err)
 	}
+	calls := readTrace(string(text))
+	if len(calls) == 0 {
+		tr.t.Fatalf("strace has seen no call: %.500q", text)
+	}
+	return calls
+}
+
+// readTrace reads what strace wrote. A call whose end it has not seen, since a client may
+// have an answer before strace sees its write return, ends behind all others.
+func readTrace(text string) (calls []call) {
 	begun := map[string]call{} // by thread
-	for i, line := range strings.Split(string(text), "\n") {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
 		if m := straceBegun.FindStringSubmatch(line); m != nil {
 			begun[m[1]] = call{name: m[2], text: m[3], begin: i}
 		} else if m := straceResumed.FindStringSubmatch(line); m != nil {
@@ -100,10 +111,36 @@ func (tr *tracer) stop() (calls []call) {
 			calls = append(calls, call{name: m[2], text: m[3], begin: i, end: i})
 		}
 	}
-	if len(calls) == 0 {
-		tr.t.Fatalf("strace has seen no call: %.500q", text)
+	for _, c := range begun {
+		c.end = len(lines)
+		calls = append(calls, c)
 	}
 	return calls
+}
+
+func TestATraceIsReadToItsEnd(t *testing.T) {
+	calls := readTrace(`7 read(5<TCP:[1]>, "IAMAT a ", 99 <unfinished ...>
+8 fsync(9</streams/KV_herd_Clark/msgs/1.blk>) = 0
+7 <... read resumed>) = 8
+9 <... write resumed>) = 1
+7 write(5<TCP:[1]>, "AT Clark a ", 11 <unfinished ...>
+8 fsync(9</streams/KV_herd_Clark/msgs/1.blk> <unfinished ...>
+`)
+	if len(calls) != 4 {
+		t.Fatalf("%d calls: %+v", len(calls), calls)
+	}
+	var sent, synced int
+	for _, c := range calls {
+		if c.sends(" a ") && c.begin == 4 && c.end > 5 {
+			sent++
+		}
+		if c.synced() != "" {
+			synced++
+		}
+	}
+	if sent != 1 || synced != 1 {
+		t.Errorf("%d answers sent and %d files written, want one of each: %+v", sent, synced, calls)
+	}
 }
 
 var onSocket = regexp.MustCompile(`^\d+<(socket|TCP)`)
