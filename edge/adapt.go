@@ -68,9 +68,10 @@ func (p path) Ack(a link.Ack) error       { return p.Neighbour.Ack(broker.Ack(a)
 // makeLinks makes a link, and the path below it, for each neighbour (H1).
 func (e *Edge) makeLinks() {
 	const messageBytes = 64 << 10 // H5
+	e.linked = link.NewLinks(e.table)
 	for i, name := range e.cfg.Topology.Neighbours(e.cfg.Edge) {
 		n := &neighbour{name: name, log: e.log.With("neighbour", name), path: e.conn.Neighbour(e.cfg.SubjectPrefix, e.cfg.Edge, name)}
-		n.link = link.New(link.Config{
+		n.link = e.linked.Add(link.Config{
 			Neighbour: name, Epoch: e.epoch, Holder: i + 1,
 			Window: e.cfg.LinkWindow, Linger: e.cfg.LinkLinger, Heartbeat: e.cfg.Heartbeat,
 			MaxBytes: func() int {
@@ -80,7 +81,7 @@ func (e *Edge) makeLinks() {
 				}
 				return max(most, wire.MaxAT)
 			},
-			Table: e.table, Out: path{n.path}, Log: n.log,
+			Out: path{n.path}, Log: n.log,
 			Recorder:   e.linkRecorder(),
 			Propagated: e.times.propagated,
 			Changed: func(up bool) {

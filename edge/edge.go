@@ -55,6 +55,7 @@ type Edge struct {
 	transcript *transcript.Log // nil: off
 	conn       *broker.Conn
 	journal    *journal.Journal // nil: off
+	linked     *link.Links
 	neighbours []*neighbour
 
 	made      chan struct{} // closed when conn and neighbours are there
@@ -235,9 +236,7 @@ func (e *Edge) run(f *floors) error {
 		a := admin.New(admin.Config{Version: version, Commit: commit, Pprof: e.cfg.Pprof, Log: e.log}, e.Source())
 		f.start("admin", func(ctx context.Context) error { return a.Serve(ctx, e.adminLn) })
 	}
-	for _, n := range e.neighbours {
-		f.start("link to "+n.name, n.link.Run)
-	}
+	f.start("links", e.linked.Run)
 	if e.journal != nil {
 		f.start("journal", e.keepJournal)
 	}

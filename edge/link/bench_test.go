@@ -17,8 +17,8 @@ func (discard) Ack(Ack) error       { return nil }
 // benchLink is a link that nobody runs, and its table.
 func benchLink() (*Link, *position.Table) {
 	table := position.New(position.Config{})
-	l := New(Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 8, Heartbeat: 1e9, MaxBytes: func() int { return 64 << 10 },
-		Table: table, Out: discard{}, Log: slog.New(slog.DiscardHandler)})
+	l := NewLinks(table).Add(Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 8, Heartbeat: 1e9, MaxBytes: func() int { return 64 << 10 },
+		Out: discard{}, Log: slog.New(slog.DiscardHandler)})
 	return l, table
 }
 

@@ -8,8 +8,11 @@
 // receiving half merges what follows and says how far it holds the neighbour's
 // stream.
 //
-// The package knows the table and a Transport to the neighbour. It knows nothing
-// of NATS, of clients, or of the herd beyond the one neighbour.
+// All links of an edge share one goroutine: a change of the table wakes it once for all
+// of them, and what they have to say leaves together.
+//
+// The package knows the table and a Transport to each neighbour. It knows nothing
+// of NATS, of clients, or of the herd beyond the neighbours.
 package link
 
 import (
@@ -43,7 +46,7 @@ type Ack struct {
 }
 
 // A Transport carries messages and acks to the neighbour. Both calls come from
-// the goroutine of Run alone and must not wait for the neighbour; neither keeps
+// the goroutine of Links.Run alone and must not wait for the neighbour; neither keeps
 // its argument. A call that errs did not happen (H6).
 type Transport interface {
 	Send(*Message) error
@@ -69,7 +72,6 @@ type Config struct {
 	Heartbeat time.Duration
 	// MaxBytes is how many bytes of lines a message may carry; asked for each.
 	MaxBytes func() int
-	Table    *position.Table
 	Out      Transport
 	Log      *slog.Logger
 
@@ -87,6 +89,7 @@ const goodBye = "good-bye"
 const (
 	missed      = 3                     // silent heartbeats that make a link down, and a stall (H6, H8)
 	ackDelay    = 10 * time.Millisecond // an ack may wait this long for more to acknowledge
+	ackLinger   = 10                    // … or so many times as long as the link lingers
 	quiet       = 5 * ackDelay          // a message after such a silence is acknowledged at once
 	clockLimit  = 5 * time.Second       // a clock further off than this is logged (H8)
 	futureLimit = time.Hour             // a receipt further ahead than this is refused (H9)
@@ -96,8 +99,9 @@ const (
 // goroutine or goroutines, one call of each at a time; all other methods may be called
 // from any goroutine.
 type Link struct {
-	cfg  Config
-	kick chan struct{} // something for Run to look at
+	cfg   Config
+	table *position.Table
+	kick  chan struct{} // something for Links.Run to look at
 
 	mu       sync.Mutex // held for a few assignments; never over a merge, a read or a send
 	health   health
@@ -109,9 +113,11 @@ type Link struct {
 	handedIt chan struct{} // closed when handing over is complete
 
 	ops       []position.Op // Receive's own
-	lines     []byte        // Run's own, as is
-	lingering time.Time     // Run's own: when what is behind the cursor must go; zero: nothing waits
-	lineSize  int           // Run's own: bytes of a line, as the last message had it
+	lines     []byte        // of Links.Run, as is
+	lingering time.Time     // of Links.Run: when what is behind the cursor must go; zero: nothing waits
+	waiting   bool          // of Links.Run: there is nothing to send
+	waitFor   uint64        // of Links.Run: before there is a revision beyond this one
+	lineSize  int           // of Links.Run: bytes of a line, as the last message had it
 	count     counters
 }
 
@@ -126,45 +132,15 @@ type health struct {
 	clockOff bool          // logged as such
 }
 
-// New makes a Link. It does nothing until Run.
-func New(cfg Config) *Link {
-	return &Link{
-		cfg:      cfg,
-		kick:     make(chan struct{}, 1),
-		health:   health{interval: cfg.Heartbeat},
-		lineSize: 128,
-		handedIt: make(chan struct{}),
-	}
-}
-
-// Run sends, acks and watches until ctx ends. After HandOver its last act is a
-// good-bye (C19).
-func (l *Link) Run(ctx context.Context) error {
-	reader := position.NewReader()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		next := l.step(time.Now(), reader)
-		timer.Reset(time.Until(next))
-		select {
-		case <-ctx.Done():
-			l.sayBye()
-			return nil
-		case <-reader.C:
-		case <-l.kick:
-		case <-timer.C:
-		}
-	}
-}
-
 // step does all that is due and returns when to look again at the latest.
-func (l *Link) step(now time.Time, reader *position.Reader) time.Time {
+func (l *Link) step(now time.Time) time.Time {
+	l.waiting = false
 	if !l.isOpen() {
 		return now.Add(l.cfg.Heartbeat)
 	}
 	l.checkSilence(now)
 	next := l.sendAck(now)
-	next = earliest(next, l.sendLines(now, reader))
+	next = earliest(next, l.sendLines(now))
 	next = earliest(next, l.sendHeartbeat(now))
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -289,8 +265,8 @@ func (l *Link) Hold(on bool) {
 }
 
 // HandOver waits until the neighbour has acknowledged all that it lacks, or the
-// link is down, or ctx ends (C19); only then it errs. From then on Run ends with
-// a good-bye. Call it once, while Run runs.
+// link is down, or ctx ends (C19); only then it errs. From then on Links.Run ends
+// with a good-bye. Call it once, while that runs.
 func (l *Link) HandOver(ctx context.Context) error {
 	l.mu.Lock()
 	l.handing = true

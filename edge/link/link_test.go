@@ -76,12 +76,13 @@ func inBubble(t *testing.T, change func(*Config), f func(r *rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, tap: newWireTap(), table: position.New(position.Config{}), ends: make(chan error, 1), ups: make(chan bool, 100)}
 		cfg := Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
-			Table: r.table, Out: r.tap, Log: slog.New(slog.DiscardHandler), Changed: func(up bool) { r.ups <- up }}
+			Out: r.tap, Log: slog.New(slog.DiscardHandler), Changed: func(up bool) { r.ups <- up }}
 		if change != nil {
 			change(&cfg)
 		}
-		r.link = New(cfg)
-		go func() { r.ends <- r.link.Run(t.Context()) }()
+		links := NewLinks(r.table)
+		r.link = links.Add(cfg)
+		go func() { r.ends <- links.Run(t.Context()) }()
 		t.Cleanup(func() {
 			if err := <-r.ends; err != nil {
 				t.Error(err)
@@ -502,11 +503,12 @@ func TestAGoodByeTakesTheLinkDownAtOnceAndIsNotUndoneByWhatIsLate(t *testing.T) 
 func TestALinkSaysNothingBeforeTheNameIsItsEdges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, tap: newWireTap(), table: position.New(position.Config{})}
-		r.link = New(Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
-			Table: r.table, Out: r.tap, Log: slog.New(slog.DiscardHandler)})
+		links := NewLinks(r.table)
+		r.link = links.Add(Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
+			Out: r.tap, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- r.link.Run(ctx) }()
+		go func() { ended <- links.Run(ctx) }()
 		r.tell("a")
 		pass(10 * time.Second)
 		if err := r.link.HandOver(t.Context()); err != nil {
@@ -583,11 +585,12 @@ type handOver struct {
 
 func newHandOver(t *testing.T) handOver {
 	r := &rig{t: t, tap: newWireTap(), table: position.New(position.Config{})}
-	r.link = New(Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
-		Table: r.table, Out: r.tap, Log: slog.New(slog.DiscardHandler)})
+	links := NewLinks(r.table)
+	r.link = links.Add(Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
+		Out: r.tap, Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- r.link.Run(ctx) }()
+	go func() { ended <- links.Run(ctx) }()
 	r.begin()
 	return handOver{r, func() {
 		cancel()
@@ -634,9 +637,9 @@ func TestALingeringLinkSendsAFullMessageAtOnce(t *testing.T) {
 		if m := r.sent(); len(m) != 1 || m[0].Through != uint64(full)+1 {
 			t.Errorf("H5 a full message: %+v", m)
 		}
-		// What comes behind it waits its own time.
+		// What comes behind it waits for the next beat.
 		r.tell("y")
-		pass(990 * time.Millisecond)
+		pass(490 * time.Millisecond)
 		if m := r.sent(); len(m) != 0 {
 			t.Errorf("H5 sent before its time: %+v", m)
 		}
@@ -646,6 +649,95 @@ func TestALingeringLinkSendsAFullMessageAtOnce(t *testing.T) {
 		}
 	})
 }
+
+func TestAcksLingerWhereLinksDo(t *testing.T) {
+	inBubble(t, func(c *Config) { c.Linger, c.Window = 5*time.Millisecond, 100 }, func(r *rig) {
+		r.hear(Message{After: 0, Through: 0}) // after a silence: at once
+		pass(7 * time.Millisecond)
+		r.acked()
+		for i := range 4 {
+			r.hear(Message{After: uint64(i), Through: uint64(i + 1)})
+			pass(10 * time.Millisecond)
+		}
+		if a := r.acked(); len(a) != 0 {
+			t.Errorf("H5 acked after 40 ms: %+v", a)
+		}
+		pass(3 * time.Millisecond)
+		if a := r.acked(); len(a) != 1 || a[0].Through != 4 {
+			t.Errorf("H5 at the 50th millisecond: %+v", a)
+		}
+	})
+	inBubble(t, func(c *Config) { c.Linger, c.Window = 10*time.Second, 100 }, func(r *rig) {
+		r.hear(Message{After: 0, Through: 0})
+		r.acked()
+		r.hear(Message{After: 0, Through: 1})
+		pass(500 * time.Millisecond)
+		if a := r.acked(); len(a) != 1 || a[0].Through != 1 {
+			t.Errorf("H5 within a heartbeat: %+v", a)
+		}
+	})
+}
+
+func TestLinksOfAnEdgeSpeakTogetherAndInTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := position.New(position.Config{})
+		links := NewLinks(table)
+		order := make(chan string, 100)
+		var all []*Link
+		for i, name := range []string{"B", "C"} {
+			all = append(all, links.Add(Config{Neighbour: name, Epoch: us, Holder: i + 1, Window: 100, Heartbeat: time.Second, Linger: 20 * time.Millisecond,
+				MaxBytes: func() int { return wire.MaxAT }, Out: named{name, order}, Log: slog.New(slog.DiscardHandler)}))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- links.Run(ctx) }()
+		r := &rig{t: t, table: table}
+		for i, l := range all {
+			l.Reconnected()
+			l.ReceiveAck(Ack{Epoch: them, Of: us})
+			pass(time.Duration(1+i) * time.Millisecond)
+		}
+		r.tell("a")
+		pass(time.Millisecond)
+		if len(order) != 0 {
+			t.Errorf("H5 sent before the beat: %s", <-order)
+		}
+		pass(20 * time.Millisecond)
+		if len(order) != 2 || <-order+<-order != "BC" {
+			t.Errorf("at the beat: %d messages", len(order))
+		}
+		for i := range 40 { // some messages for each
+			r.tell(fmt.Sprint(strings.Repeat("x", 200), i))
+		}
+		pass(20 * time.Millisecond)
+		first := ""
+		for range min(turn+1, len(order)) {
+			first += <-order
+		}
+		if first != strings.Repeat("B", turn)+"C" {
+			t.Errorf("a link that has much to say lets the others wait: %q", first)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// named is a Transport that tells whose lines went.
+type named struct {
+	name string
+	sent chan string
+}
+
+func (n named) Send(m *Message) error {
+	if len(m.Lines) > 0 {
+		n.sent <- n.name
+	}
+	return nil
+}
+
+func (n named) Ack(Ack) error { return nil }
 
 func TestALinkThatHandsOverDoesNotLinger(t *testing.T) { // C19
 	inBubble(t, func(c *Config) { c.Linger = time.Second }, func(r *rig) {

@@ -89,20 +89,21 @@ func (n *network) start(name string) *run {
 	r := &run{name: name, epoch: fmt.Sprintf("%016x-%08x", n.runs, n.runs), table: position.New(position.Config{}), links: map[string]*Link{}}
 	ctx, stop := context.WithCancel(n.ctx)
 	r.stop = stop
+	links := NewLinks(r.table)
 	for i, neighbour := range n.graph[name] {
-		r.links[neighbour] = New(Config{Neighbour: neighbour, Epoch: r.epoch, Holder: i + 1, Window: 3, Heartbeat: time.Second, Linger: n.linger,
+		r.links[neighbour] = links.Add(Config{Neighbour: neighbour, Epoch: r.epoch, Holder: i + 1, Window: 3, Heartbeat: time.Second, Linger: n.linger,
 			MaxBytes: func() int { return wire.MaxAT }, // a batch is a few lines: corners are met often
-			Table:    r.table, Out: end{n, name, neighbour}, Log: slog.New(slog.DiscardHandler)})
+			Out:      end{n, name, neighbour}, Log: slog.New(slog.DiscardHandler)})
 	}
 	n.mu.Lock()
 	n.live[name] = append(n.live[name], r)
 	n.mu.Unlock()
+	r.done.Go(func() {
+		if err := links.Run(ctx); err != nil {
+			n.t.Errorf("run: %v", err)
+		}
+	})
 	for _, l := range r.links {
-		r.done.Go(func() {
-			if err := l.Run(ctx); err != nil {
-				n.t.Errorf("run: %v", err)
-			}
-		})
 		l.Reconnected()
 	}
 	return r

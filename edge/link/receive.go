@@ -68,11 +68,12 @@ func (l *Link) Receive(m *Message) {
 	r.unacked++
 	// A heartbeat, a refusal and a message after a silence are answered at once; of
 	// others half a window may share an ack (H5). So a window does not stall on it, where
-	// both ends have the same HERD_LINK_WINDOW; elsewhere for no longer than ackDelay.
+	// both ends have the same HERD_LINK_WINDOW; elsewhere for no longer than the ack waits:
+	// a little, or longer where links linger, since whoever has them do so wants few messages.
 	r.ackNow = r.ackNow || r.rewind || m.Interval > 0 || now.Sub(r.last) >= quiet || r.unacked >= (l.cfg.Window+1)/2
 	r.last = now
 	if r.ackBy.IsZero() {
-		r.ackBy = now.Add(ackDelay)
+		r.ackBy = beat(now, max(ackDelay, min(ackLinger*l.cfg.Linger, l.cfg.Heartbeat/2)))
 	}
 	look := r.ackNow || r.unacked == 1
 	l.mu.Unlock()
@@ -144,10 +145,10 @@ func (l *Link) merge(now time.Time, m *Message, live bool) {
 		} else {
 			ops = append(ops, position.Op{})
 		}
-		l.cfg.Table.PutLine(&ops[len(ops)-1], line, &at)
+		l.table.PutLine(&ops[len(ops)-1], line, &at)
 	}
 	l.ops = ops
-	l.cfg.Table.Apply(now.UnixNano(), position.Source{Holder: l.cfg.Holder, Epoch: m.Epoch}, ops)
+	l.table.Apply(now.UnixNano(), position.Source{Holder: l.cfg.Holder, Epoch: m.Epoch}, ops)
 
 	var duplicates uint64
 	for i := range ops {

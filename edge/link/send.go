@@ -44,10 +44,13 @@ func (l *Link) message() Message {
 	return Message{Epoch: l.cfg.Epoch, To: s.to, After: s.cursor, Through: s.cursor, Head: s.cursor}
 }
 
+// turn is how many messages a link may send before the others have their turn.
+const turn = 4
+
 // sendLines sends what is behind the cursor while the window has room (H5), and
 // returns when to look again.
-func (l *Link) sendLines(now time.Time, reader *position.Reader) (next time.Time) {
-	for {
+func (l *Link) sendLines(now time.Time) (next time.Time) {
+	for range turn {
 		l.mu.Lock()
 		s := &l.send
 		if s.cursor > s.acked && now.Sub(s.lastAck) >= missed*l.cfg.Heartbeat { // H6: no ack for three heartbeats
@@ -72,12 +75,12 @@ func (l *Link) sendLines(now time.Time, reader *position.Reader) (next time.Time
 		}
 
 		if l.cfg.Linger > 0 && !handing {
-			if until := l.linger(now, read, reader); until.After(now) {
+			if until := l.linger(now, read); until.After(now) {
 				return earliest(next, until)
 			}
 		}
 		var span position.Span
-		l.lines, span = l.cfg.Table.Read(l.lines[:0], read, l.cfg.MaxBytes(),
+		l.lines, span = l.table.Read(l.lines[:0], read, l.cfg.MaxBytes(),
 			position.Source{Holder: l.cfg.Holder, Epoch: m.To}, now.UnixNano())
 		m.Lines, m.Through, m.Head = l.lines, span.Through, span.Head
 		done := span.Through == span.Head
@@ -91,7 +94,7 @@ func (l *Link) sendLines(now time.Time, reader *position.Reader) (next time.Time
 			l.checkHandedOver(s.read == span.Through)
 			l.mu.Unlock()
 			if due.After(now) || due.IsZero() {
-				l.cfg.Table.Wait(reader, span.Through)
+				l.wait(span.Through)
 				return earliest(next, due)
 			}
 			// It is due: an empty message moves the neighbour past what it taught us.
@@ -105,23 +108,34 @@ func (l *Link) sendLines(now time.Time, reader *position.Reader) (next time.Time
 			return earliest(next, now.Add(l.cfg.Heartbeat))
 		}
 	}
+	return now // others have their turn
 }
+
+// wait notes that there is nothing to send before there is a revision beyond this one.
+func (l *Link) wait(revision uint64) { l.waiting, l.waitFor = true, revision }
 
 // linger returns until when what is behind read should wait for more to go with
 // it (H5); a time that has passed where it should not. What about fills a message does
 // not wait: the reader tells of it.
-func (l *Link) linger(now time.Time, read uint64, reader *position.Reader) time.Time {
+func (l *Link) linger(now time.Time, read uint64) time.Time {
 	full := uint64(max(1, l.cfg.MaxBytes()/l.lineSize))
-	behind := l.cfg.Table.Head() - read
+	behind := l.table.Head() - read
 	switch {
 	case behind == 0 || behind >= full || !l.lingering.IsZero() && !now.Before(l.lingering):
 		l.lingering = time.Time{}
 		return time.Time{}
 	case l.lingering.IsZero():
-		l.lingering = now.Add(l.cfg.Linger)
+		l.lingering = beat(now, l.cfg.Linger)
 	}
-	l.cfg.Table.Wait(reader, read+full-1)
+	l.wait(read + full - 1)
 	return l.lingering
+}
+
+// beat is the next of the moments that are every so far apart, and the same for all links
+// of all edges by their clocks: so an edge wakes once for what many links send, and the
+// broker once for what many edges do.
+func beat(now time.Time, every time.Duration) time.Time {
+	return now.Add(every - time.Duration(now.UnixNano()%int64(every)))
 }
 
 // skip notes that everything from read through the given revision is held by
@@ -200,7 +214,7 @@ func (l *Link) sendHeartbeat(now time.Time) time.Time {
 	}
 	m := l.message()
 	l.mu.Unlock()
-	m.Head = l.cfg.Table.Head()
+	m.Head = l.table.Head()
 	m.Interval, m.Clock = l.cfg.Heartbeat, time.Now().UnixNano()
 	if err := l.cfg.Out.Send(&m); err != nil {
 		l.cfg.Log.Debug("send heartbeat", "error", err)

@@ -23,7 +23,7 @@ type Stats struct {
 
 // Stats may be called from any goroutine.
 func (l *Link) Stats() Stats {
-	head := l.cfg.Table.Head()
+	head := l.table.Head()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Stats{
