@@ -52,8 +52,8 @@ type Config struct {
 type Log struct {
 	cfg     Config
 	file    file          // Run's
-	wake    chan struct{} // something waits, or is to be reopened
-	hurry   chan struct{} // much does
+	due     *time.Timer   // something has waited for linger
+	hurry   chan struct{} // much waits, or the file is to be reopened
 	reopen  atomic.Bool
 	dropped atomic.Uint64 // lines, ever
 
@@ -75,12 +75,18 @@ func Open(cfg Config) (*Log, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	l := &Log{cfg: cfg, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
+	l := newLog(cfg)
 	l.file = file{path: cfg.Path, max: cfg.Max}
 	if err := l.file.open(); err != nil {
 		return nil, fmt.Errorf("open transcript: %w", err)
 	}
 	return l, nil
+}
+
+func newLog(cfg Config) *Log {
+	l := &Log{cfg: cfg, due: time.NewTimer(0), hurry: make(chan struct{}, 1)}
+	l.due.Stop()
+	return l
 }
 
 // A kind is what a record is of.
@@ -139,7 +145,7 @@ func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 // Reopen makes Run open the path again, for when someone moved the file away.
 func (l *Log) Reopen() {
 	l.reopen.Store(true)
-	poke(l.wake)
+	l.poke()
 }
 
 // A record in the buffer: when, in ns since 1970; its kind; the lengths of who and
@@ -168,12 +174,12 @@ func record[text string | []byte](l *Log, k kind, at time.Time, who string, line
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(lines)))
 	b = append(b, who...)
 	l.current = append(b, lines...)
-	if l.size == 0 {
-		poke(l.wake)
+	if l.size == 0 { // a little later there is more to write at once
+		l.due.Reset(linger)
 	}
 	half := l.cfg.Buffer / 2
 	if l.size < half && l.size+need >= half {
-		poke(l.hurry)
+		l.poke()
 	}
 	l.size += need
 }
@@ -220,9 +226,9 @@ func lineCount(text []byte) uint64 {
 	return n
 }
 
-func poke(c chan struct{}) {
+func (l *Log) poke() {
 	select {
-	case c <- struct{}{}:
+	case l.hurry <- struct{}{}:
 	default:
 	}
 }
@@ -231,16 +237,11 @@ func poke(c chan struct{}) {
 // is recorded after that is dropped. A disk that fails ends nothing; Run returns
 // nil. Call it once.
 func (l *Log) Run(ctx context.Context) error {
+	defer l.due.Stop()
 	w := newWriter(l)
 	for ended := false; !ended; {
 		select {
-		case <-l.wake:
-			// A little later there is more to write at once.
-			select {
-			case <-time.After(linger):
-			case <-l.hurry:
-			case <-ctx.Done():
-			}
+		case <-l.due.C:
 		case <-l.hurry:
 		case <-w.again():
 		case <-ctx.Done():

@@ -279,7 +279,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add("127.0.0.1:1", []byte("a\nb\n\nc"))
 	f.Add("", []byte{})
 	f.Fuzz(func(t *testing.T, who string, lines []byte) {
-		l := &Log{cfg: Config{Edge: "Clark", Buffer: 1 << 20}, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
+		l := newLog(Config{Edge: "Clark", Buffer: 1 << 20})
 		l.LinkUp(at, "first")
 		l.In(at, who, lines)
 		l.LinkUp(at, "last")
@@ -301,7 +301,7 @@ func FuzzRecord(f *testing.F) {
 }
 
 func TestRecordingAllocatesNothing(t *testing.T) {
-	l := &Log{cfg: Config{Buffer: 1 << 20}, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
+	l := newLog(Config{Buffer: 1 << 20})
 	lines, answers := []byte("IAMAT a +1+1 1\n"), []byte("AT Clark +0.000000000 a +1+1 1\n")
 	l.giveBack(make([]byte, 0, chunkSize))
 	if got := testing.AllocsPerRun(400, func() {
@@ -435,7 +435,7 @@ func TestTheProcessLogIsToldOfADiskOnce(t *testing.T) {
 // BenchmarkRecord is what a command of a pipeline 32 deep costs a client: the copy
 // of its line and its answer.
 func BenchmarkRecord(b *testing.B) {
-	l := &Log{cfg: Config{Buffer: defaultBuffer}, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1)}
+	l := newLog(Config{Buffer: defaultBuffer})
 	lines := bytes.Repeat([]byte("IAMAT client-0000001 +34.068930-118.445127 1621464827.959498503\n"), 32)
 	answers := bytes.Repeat([]byte("AT Clark +0.263873386 client-0000001 +34.068930-118.445127 1621464827.959498503\n"), 32)
 	b.ReportAllocs()
