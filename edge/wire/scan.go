@@ -100,4 +100,16 @@ func number(text []byte, i, most int) (value uint64, end int) {
 	return value, end
 }
 
+// digits is the reverse of number: the eight digits of a value below 100,000,000 as a
+// word, the first in its lowest bits.
+func digits(value uint64) uint64 {
+	// Two fours, then four pairs, then eight digits. 10486/2^20 and 103/2^10 divide by
+	// 100 and by 10 exactly for all that can be there.
+	v := value/10_000 | value%10_000<<32
+	upper := v * 10_486 >> 20 & 0x0000007f_0000007f
+	v = upper | (v-100*upper)<<16
+	upper = v * 103 >> 10 & 0x000f_000f_000f_000f
+	return upper | (v-10*upper)<<8 | '0'*ones
+}
+
 var pow10 = [...]uint64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9}

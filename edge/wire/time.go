@@ -1,6 +1,11 @@
 package wire
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"strconv"
+)
 
 // maxSeconds is the latest client time, exactly (C8). In nanoseconds it fits an
 // int64, and leaves room for the minute that S2 adds.
@@ -70,25 +75,23 @@ func AppendSkew(dst []byte, ns int64) []byte {
 		sign, u = '-', -u
 	}
 	seconds, fraction := u/second, u%second
-	var text [21]byte // sign, 10 digits, point, 9 digits; written from its end
-	at := len(text)
-	for range 9 {
-		at--
-		text[at] = byte('0' + fraction%10)
-		fraction /= 10
-	}
-	at--
-	text[at] = '.'
-	for {
-		at--
-		text[at] = byte('0' + seconds%10)
-		if seconds /= 10; seconds == 0 {
-			break
+	dst = append(dst, sign)
+	if seconds < 10 { // nearly always
+		dst = append(dst, byte('0'+seconds))
+	} else {
+		if upper := seconds / 100_000_000; upper > 0 {
+			dst = strconv.AppendUint(dst, upper, 10)
+			dst = binary.LittleEndian.AppendUint64(dst, digits(seconds%100_000_000))
+		} else {
+			text := digits(seconds)
+			zeros := bits.TrailingZeros64(text^'0'*ones) / 8
+			dst = binary.LittleEndian.AppendUint64(dst, text>>(8*zeros))
+			dst = dst[:len(dst)-zeros]
 		}
 	}
-	at--
-	text[at] = sign
-	return append(dst, text[at:]...)
+	dst = append(dst, '.')
+	dst = binary.LittleEndian.AppendUint64(dst, digits(fraction/10))
+	return append(dst, byte('0'+fraction%10))
 }
 
 // ParseSkew reads what AppendSkew writes, and nothing else (C10): no superfluous

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"encoding/binary"
+	"fmt"
 	"math"
 	"math/big"
 	"regexp"
@@ -94,6 +96,18 @@ func TestAppendSkew(t *testing.T) {
 				t.Errorf("AppendSkew(%d) = %q, want %q", test.ns, got, test.text)
 			}
 		})
+	}
+}
+
+// TestDigitsAreThoseOfEveryNumber tries all fours in both halves: neither looks at the other.
+func TestDigitsAreThoseOfEveryNumber(t *testing.T) { // C10
+	for four := range uint64(10_000) {
+		for _, value := range []uint64{four, four * 10_000, four*10_000 + 9999, 9999_0000 + four} {
+			got := binary.LittleEndian.AppendUint64(nil, digits(value))
+			if want := fmt.Sprintf("%08d", value); string(got) != want {
+				t.Fatalf("digits of %d: %q, want %q", value, got, want)
+			}
+		}
 	}
 }
 
