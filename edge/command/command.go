@@ -178,7 +178,8 @@ func (x *scratch) parse(s *Session, now int64, line []byte, http bool) {
 	if len(verb) == 0 {
 		return
 	}
-	st := step{line: line, op: -1, why: Invalid}
+	x.steps = append(x.steps, step{line: line, op: -1, why: Invalid})
+	st := &x.steps[len(x.steps)-1]
 	switch {
 	case http:
 		st.verb = Other
@@ -201,7 +202,6 @@ func (x *scratch) parse(s *Session, now int64, line []byte, http bool) {
 	default:
 		st.verb = Other
 	}
-	x.steps = append(x.steps, st)
 }
 
 // op makes room for one more operation, with whatever room it had before.

@@ -9,7 +9,7 @@ import (
 func (x *scratch) iamat(h *Handler, now int64, m *wire.IAMAT) int {
 	start := len(x.lines) // where x.lines moves as it grows, the lines before stay as they were
 	x.lines = m.AppendAT(x.lines, h.cfg.Edge, now)
-	h.cfg.Table.PutOwnLine(x.op(), x.lines[start:], m.Client, m.Stamp, now)
+	h.cfg.Table.PutOwnLine(x.op(), x.lines[start:], m, now)
 	return len(x.ops) - 1
 }
 

@@ -188,7 +188,7 @@ func (r *run) put(kind position.Kind, line []byte) position.Op {
 	}
 	ops := make([]position.Op, 1)
 	if kind == position.PutOwn {
-		r.table.PutOwnLine(&ops[0], line, a.Client, a.Stamp, a.Receipt)
+		r.table.PutOwnLine(&ops[0], line, &wire.IAMAT{Client: a.Client, Location: a.Location, Time: a.Time, Stamp: a.Stamp}, a.Receipt)
 	} else {
 		r.table.PutLine(&ops[0], line, &a)
 	}

@@ -220,7 +220,7 @@ func (r *run) tell(client string, stamp int) {
 		panic(err)
 	}
 	ops := make([]position.Op, 1)
-	r.table.PutOwnLine(&ops[0], line, a.Client, a.Stamp, a.Receipt)
+	r.table.PutOwnLine(&ops[0], line, &wire.IAMAT{Client: a.Client, Location: a.Location, Time: a.Time, Stamp: a.Stamp}, a.Receipt)
 	r.table.Apply(0, position.Source{}, ops)
 }
 

@@ -27,8 +27,16 @@ type arena struct {
 // sizeClass is the class that keeps n bytes, 1 to wire.MaxAT.
 func sizeClass(n int) int { return (n + unit - 1) / unit }
 
-// shift is the binary logarithm of the number of places in a chunk of class c.
-func shift(c int) int { return bits.Len(uint(chunkBytes/(c*unit))) - 1 }
+// shifts are the binary logarithms of the number of places in a chunk of each class.
+var shifts = func() (s [classes]uint8) {
+	for c := 1; c < classes; c++ {
+		s[c] = uint8(bits.Len(uint(chunkBytes/(c*unit))) - 1)
+	}
+	return s
+}()
+
+// shift is that of class c.
+func shift(c int) uint { return uint(shifts[c]) }
 
 // bytes returns the n bytes at a place of the class that n belongs to.
 func (a *arena) bytes(place uint32, n int) []byte {

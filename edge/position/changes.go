@@ -27,9 +27,9 @@ type changes struct {
 	hand     int // the next segment to clean
 }
 
-// add enters a change at the end. live says whether an entry still holds, count
-// how many do; both serve to clean up.
-func (c *changes) add(slot uint32, revision uint64, live func(slot uint32, revision uint64) bool, count int) {
+// add enters a change at the end. records are those whose slots are entered; they serve
+// to clean up.
+func (c *changes) add(slot uint32, revision uint64, records *records) {
 	last := len(c.segments) - 1
 	if last < 0 || c.segments[last].n == segmentLen || revision-c.segments[last].base > 1<<32-1 {
 		s := c.spare
@@ -39,8 +39,9 @@ func (c *changes) add(slot uint32, revision uint64, live func(slot uint32, revis
 		s.base, s.n = revision, 0
 		c.segments = append(c.segments, s)
 		// Two segments cleaned for one filled: entries stay below about 1.7 a record.
+		count := records.live
 		for i := 0; i < 2 && len(c.segments)*segmentLen > count+count/4+2*segmentLen; i++ {
-			c.clean(live)
+			c.clean(records)
 		}
 		last = len(c.segments) - 1
 	}
@@ -51,17 +52,19 @@ func (c *changes) add(slot uint32, revision uint64, live func(slot uint32, revis
 
 // clean drops the overtaken entries of the segment under the hand and joins it
 // to the one before where both fit in one. The last segment is left alone.
-func (c *changes) clean(live func(slot uint32, revision uint64) bool) {
+func (c *changes) clean(records *records) {
 	if c.hand >= len(c.segments)-1 {
 		c.hand = 0
 	}
 	s := c.segments[c.hand]
 	kept := 0
 	for i := range s.n {
-		if live(s.slot[i], s.revision(i)) {
-			s.slot[kept], s.off[kept] = s.slot[i], s.off[i]
-			kept++
-		}
+		// Records are seldom in the cache. No branch depends on what is in one, so the
+		// processor guesses nothing and has many of them under way.
+		slot, off := s.slot[i], s.off[i]
+		s.slot[kept], s.off[kept] = slot, off
+		overtaken := records.at(slot).revision - s.base - uint64(off) // 0: live
+		kept += 1 - int((overtaken|-overtaken)>>63)
 	}
 	s.n = kept
 	if kept > 0 && c.hand > 0 {

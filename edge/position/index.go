@@ -43,6 +43,15 @@ func (x *index) find(hash uint64, is func(slot uint32) bool) (uint32, bool) {
 	}
 }
 
+// touch looks at where a search for a hash begins. What it returns has no meaning.
+func (x *index) touch(hash uint64) uint64 {
+	s := x.of(hash)
+	if len(s.entries) == 0 {
+		return 0
+	}
+	return s.entries[home(hash, len(s.entries))]
+}
+
 // likely returns the slot + 1 of the first entry whose hash agrees, 0 if there is none.
 func (x *index) likely(hash uint64) uint32 {
 	s := x.of(hash)

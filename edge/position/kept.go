@@ -22,6 +22,15 @@ func (i *Item) Client() []byte {
 	return i.Line[at : int(at)+bytes.IndexByte(i.Line[at:], ' ')]
 }
 
+// clientAt is where the client's id begins in an AT line: behind "AT", the edge
+// and the skew, three spaces of at most 60 bytes in all.
+func clientAt(line []byte) uint8 {
+	at := 3
+	at += bytes.IndexByte(line[at:], ' ') + 1
+	at += bytes.IndexByte(line[at:], ' ') + 1
+	return uint8(at)
+}
+
 // ReadOwn is Read for the journal (D1): it appends to items the records of this
 // edge's own clients behind the cursor after that the journal does not hold yet, at
 // most most of them, and their lines to room, at most limit bytes. It returns both,

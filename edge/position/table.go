@@ -61,12 +61,13 @@ type Op struct {
 	Slot uint32
 	Kept bool
 
-	client  []byte
-	stamp   int64
-	receipt int64
-	hash    uint64
-	likely  uint32 // slot + 1 of what fetch found: to be checked; 0: nothing
-	room    []byte
+	client   []byte
+	clientAt uint8 // where it begins in Line
+	stamp    int64
+	receipt  int64
+	hash     uint64
+	likely   uint32 // slot + 1 of what fetch found: to be checked; 0: nothing
+	room     []byte
 
 	sequence uint64 // PutKept
 }
@@ -108,7 +109,7 @@ type Table struct {
 	waiting []*Reader
 	forgot  uint64
 	sweep   uint32 // the next slot to look at for Forget
-	fetched byte   // of no meaning; see fetch
+	fetched uint64 // of no meaning; see fetch
 }
 
 // A record is what is kept of a client besides its line. It has no pointer.
@@ -184,16 +185,18 @@ func New(cfg Config) *Table {
 func (t *Table) PutLine(op *Op, line []byte, at *wire.AT) {
 	op.Kind, op.Outcome, op.Revision, op.Kept = Put, 0, 0, false
 	op.Line, op.client, op.stamp, op.receipt = line, at.Client, at.Stamp, at.Receipt
+	op.clientAt = uint8(len("AT ") + len(at.Edge) + len(" ") + len(at.Skew) + len(" "))
 	op.hash = maphash.Bytes(t.seed, at.Client)
 }
 
-// PutOwnLine makes op a PutOwn of line, the AT line that answers an IAMAT of
-// this client, with its LF, stamped and received at these Unix nanoseconds. line and
-// client must stay as they are until the batch has been applied.
-func (t *Table) PutOwnLine(op *Op, line, client []byte, stamp, receipt int64) {
+// PutOwnLine makes op a PutOwn of line, the AT line that answers the IAMAT m, with its
+// LF, received at this Unix time in nanoseconds. line and what m's client is a part of
+// must stay as they are until the batch has been applied.
+func (t *Table) PutOwnLine(op *Op, line []byte, m *wire.IAMAT, receipt int64) {
 	op.Kind, op.Outcome, op.Revision, op.Kept = PutOwn, 0, 0, false
-	op.Line, op.client, op.stamp, op.receipt = line, client, stamp, receipt
-	op.hash = maphash.Bytes(t.seed, client)
+	op.Line, op.client, op.stamp, op.receipt = line, m.Client, m.Stamp, receipt
+	op.clientAt = uint8(len(line) - len(m.Client) - len(" ") - len(m.Location) - len(" ") - len(m.Time) - len("\n"))
+	op.hash = maphash.Bytes(t.seed, m.Client)
 }
 
 // PutKeptLine makes op a PutKept of line, which the journal holds at this sequence of
@@ -265,22 +268,30 @@ const fetchMost = 32
 // fetch brings what the steps are going to look at into the cache: of each the entry of
 // the index, then the record, then the line. These three wait for each other, and in a
 // large table each is in memory only; but those of different steps do not, so the
-// processor waits for many at a time.
+// processor waits for many at a time. Unless it has guessed wrong what comes next, in
+// which case it has begun in vain: so no branch depends on what was not fetched before.
 func (t *Table) fetch(ops []Op) {
 	var lines [fetchMost][]byte
+	sum := uint64(0)
 	for i := range ops {
-		ops[i].likely = t.index.likely(ops[i].hash)
+		sum += t.index.touch(ops[i].hash)
+	}
+	for i := range ops {
+		slot := t.index.likely(ops[i].hash)
+		ops[i].likely = slot
+		if slot != 0 {
+			r := t.records.at(slot - 1)
+			sum += r.revision + uint64(r.clientAt) // its first and its last bytes
+		}
 	}
 	for i := range ops {
 		if ops[i].likely != 0 {
-			r := t.records.at(ops[i].likely - 1)
-			lines[i] = t.line(r)
+			lines[i] = t.line(t.records.at(ops[i].likely - 1))
 		}
 	}
-	sum := byte(0)
 	for i := range ops {
 		if l := lines[i]; len(l) > 0 {
-			sum += l[0] + l[len(l)-1]
+			sum += uint64(l[0]) + uint64(l[len(l)/2]) + uint64(l[len(l)-1])
 		}
 	}
 	t.fetched = sum // or the compiler would see that nobody needs it
@@ -328,30 +339,31 @@ func (t *Table) put(now int64, op *Op, bit uint32) {
 		return
 	}
 	slot, known := t.find(op)
-	if known && t.expired(t.records.at(slot).effective, now) {
-		t.forget(slot) // whatever comes after it is newer (S4)
-		known = false
+	var r *record
+	if known {
+		if r = t.records.at(slot); t.expired(r.effective, now) {
+			t.forget(slot) // whatever comes after it is newer (S4)
+			known = false
+		}
 	}
-	if !known {
+	if known {
+		t.merge(op, slot, r, effective, bit)
+	} else {
 		if op.Kind == PutOwn && t.records.live >= t.maxClients {
 			op.Outcome = Full
 			return
 		}
 		slot = t.records.take()
-		r := t.records.at(slot)
+		r = t.records.at(slot)
 		r.place, r.size = t.lines.store(op.Line), uint16(len(op.Line))
 		t.index.add(op.hash, slot)
-		t.changed(op, slot, effective, bit)
-		t.owned(op, slot)
-		return
+		t.changed(op, slot, r, effective, bit)
 	}
-	t.merge(op, slot, effective, bit)
-	t.owned(op, slot)
+	t.owned(op, slot, r)
 }
 
-// merge puts a line to a client that is known.
-func (t *Table) merge(op *Op, slot uint32, effective int64, bit uint32) {
-	r := t.records.at(slot)
+// merge puts a line to a client that is known, whose record r is.
+func (t *Table) merge(op *Op, slot uint32, r *record, effective int64, bit uint32) {
 	if op.Kind == PutOwn && t.repeats(op, r) {
 		op.Outcome, op.Revision = Same, r.revision
 		return
@@ -374,25 +386,22 @@ func (t *Table) merge(op *Op, slot uint32, effective int64, bit uint32) {
 			r.place = t.lines.store(op.Line)
 		}
 		r.size = uint16(len(op.Line))
-		t.changed(op, slot, effective, bit)
+		t.changed(op, slot, r, effective, bit)
 	}
 }
 
 // changed completes a record whose line was just stored: it is the newest change.
-func (t *Table) changed(op *Op, slot uint32, effective int64, bit uint32) {
+func (t *Table) changed(op *Op, slot uint32, r *record, effective int64, bit uint32) {
 	t.head++
-	r := t.records.at(slot)
 	r.revision, r.effective, r.holders = t.head, effective, bit
 	r.clamped, r.kept = effective != op.stamp, false
-	r.clientAt = clientAt(op.Line)
-	r.clientLen = uint16(len(op.client))
-	t.changes.add(slot, t.head, t.live, t.records.live)
+	r.clientAt, r.clientLen = op.clientAt, uint16(len(op.client))
+	t.changes.add(slot, t.head, &t.records)
 	op.Outcome, op.Revision = Stored, t.head
 }
 
 // owned notes what a step says of the journal, after it was merged.
-func (t *Table) owned(op *Op, slot uint32) {
-	r := t.records.at(slot)
+func (t *Table) owned(op *Op, slot uint32, r *record) {
 	switch op.Kind {
 	case PutKept:
 		op.Slot = slot
@@ -400,13 +409,13 @@ func (t *Table) owned(op *Op, slot uint32) {
 		r.own, r.sequence, r.kept = true, op.sequence, op.Outcome == Stored || op.Outcome == Held
 		op.Kept = r.kept
 		if !r.kept { // what is held is newer than the journal's, and now to be written
-			t.touch(slot)
+			t.touch(slot, r)
 		}
 	case PutOwn:
 		if !r.own {
 			r.own = true
 			if op.Outcome != Stored && t.journal { // a neighbour's line, until now
-				t.touch(slot)
+				t.touch(slot, r)
 				op.Revision = r.revision
 			}
 		}
@@ -416,24 +425,10 @@ func (t *Table) owned(op *Op, slot uint32) {
 
 // touch makes a record the newest change, its line as it is, so that who reads the
 // order of changes comes by it. Neighbours may get the line once more, which is harmless.
-func (t *Table) touch(slot uint32) {
+func (t *Table) touch(slot uint32, r *record) {
 	t.head++
-	r := t.records.at(slot)
 	r.revision, r.holders = t.head, 0
-	t.changes.add(slot, t.head, t.live, t.records.live)
-}
-
-// clientAt is where the client's id begins in an AT line: behind "AT", the edge
-// and the skew, three spaces of at most 60 bytes in all.
-func clientAt(line []byte) uint8 {
-	at := 3
-	at += bytes.IndexByte(line[at:], ' ') + 1
-	at += bytes.IndexByte(line[at:], ' ') + 1
-	return uint8(at)
-}
-
-func (t *Table) live(slot uint32, revision uint64) bool {
-	return t.records.at(slot).revision == revision
+	t.changes.add(slot, t.head, &t.records)
 }
 
 // compare is S2 where the effective times are equal.

@@ -37,7 +37,7 @@ func apply(t testing.TB, table *Table, now int64, from Source, kind Kind, lines 
 	for i, line := range lines {
 		a := parse(t, line)
 		if kind == PutOwn {
-			table.PutOwnLine(&ops[i], line, a.Client, a.Stamp, a.Receipt)
+			table.PutOwnLine(&ops[i], line, &wire.IAMAT{Client: a.Client, Location: a.Location, Time: a.Time, Stamp: a.Stamp}, a.Receipt)
 		} else {
 			table.PutLine(&ops[i], line, &a)
 		}
