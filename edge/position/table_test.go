@@ -179,6 +179,32 @@ func TestAnyOrderAnyRepetitionAnySplitHoldsTheSameBytes(t *testing.T) {
 	})
 }
 
+func TestARecordKnowsWhereItsClientIsInTheLine(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		table := New(Config{})
+		ops := make([]Op, 1)
+		for _, line := range rapid.SliceOfN(anyLine(3), 1, 20).Draw(t, "lines") {
+			a, err := wire.ParseAT(line[:len(line)-1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rapid.Bool().Draw(t, "own") {
+				table.PutOwnLine(&ops[0], line, &wire.IAMAT{Client: a.Client, Location: a.Location, Time: a.Time, Stamp: a.Stamp}, a.Receipt)
+			} else {
+				table.PutLine(&ops[0], line, &a)
+			}
+			table.Apply(0, Source{}, ops)
+			slot, ok := table.find(&ops[0])
+			if !ok {
+				t.Fatalf("S1 the client of %q is not found", line)
+			}
+			if r := table.records.at(slot); r.clientAt != clientAt(table.line(r)) || !bytes.Equal(table.client(r), a.Client) {
+				t.Fatalf("client %q in %q", table.client(r), table.line(r))
+			}
+		}
+	})
+}
+
 func TestAnIAMATThatIsOlderOrRepeatedStoresNothing(t *testing.T) {
 	const place = "+34.068930-118.445127"
 	for _, c := range []struct {
