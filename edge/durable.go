@@ -19,6 +19,10 @@ const (
 	promiseJournal = "journal"
 )
 
+// journalCollect is for how long changes collect before they are written to the journal
+// where no answer waits for it: a write costs as much as some hundred entries more.
+const journalCollect = 250 * time.Millisecond
+
 // makeJournal makes the journal over the broker's bucket, unless it is off (D1, D4).
 func (e *Edge) makeJournal() {
 	if e.cfg.Journal == journalOff {
@@ -28,7 +32,11 @@ func (e *Edge) makeJournal() {
 		Prefix: e.cfg.SubjectPrefix, Edge: e.cfg.Edge,
 		Replicas: e.cfg.JournalReplicas, Storage: e.cfg.JournalStorage,
 	})
-	e.journal = journal.New(journal.Config{Table: e.table, Store: store{bucket}, Log: e.log})
+	cfg := journal.Config{Table: e.table, Store: store{bucket}, Log: e.log}
+	if e.cfg.Durability != promiseJournal {
+		cfg.Collect = journalCollect
+	}
+	e.journal = journal.New(cfg)
 }
 
 // keepJournal runs the journal from when the name is this run's: one run writes it (D5, H10).

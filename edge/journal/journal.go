@@ -71,6 +71,7 @@ const (
 	loadLimit  = 2 * time.Minute
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 5 * time.Second
+	lateAfter  = 500 * time.Millisecond // see late
 )
 
 // Config is what a Journal is made with.
@@ -78,6 +79,11 @@ type Config struct {
 	Table *position.Table
 	Store Store
 	Log   *slog.Logger
+
+	// Collect is how long changes may collect before they are written, where no answer
+	// waits for them; 0: not at all. They are written without such rests when the store
+	// lacks what is older than a second or so, or nothing new comes.
+	Collect time.Duration
 }
 
 // A Journal keeps one edge's clients. All methods but Run may be called from any
@@ -96,6 +102,10 @@ type Journal struct {
 
 	// Run's own:
 	state   State
+	seen    uint64    // the table's head when it was last read
+	recent  uint64    // its head at turned
+	old     uint64    // and before that, lateAfter earlier or more
+	turned  time.Time // when recent and old were last moved on
 	items   []position.Item
 	entries []Entry
 	room    []byte
@@ -178,19 +188,38 @@ func (j *Journal) Run(ctx context.Context) error {
 			j.cfg.Log.Info("journal written again")
 		}
 		retry = retryFirst
-		if j.cursor.Load() < j.cfg.Table.Head() || j.gone.any() {
-			continue
+		if j.cursor.Load() >= j.cfg.Table.Head() && !j.gone.any() {
+			j.cfg.Table.Wait(reader, j.cursor.Load())
+			select {
+			case <-ctx.Done():
+			case <-reader.C:
+			case <-j.delete:
+			case <-j.check:
+				opened = !j.wentBack(ctx)
+			}
 		}
-		j.cfg.Table.Wait(reader, j.cursor.Load())
-		select {
-		case <-ctx.Done():
-		case <-reader.C:
-		case <-j.delete:
-		case <-j.check:
+		if j.mayCollect() && j.sleep(ctx, j.cfg.Collect) {
 			opened = !j.wentBack(ctx)
 		}
 	}
 	return nil
+}
+
+// mayCollect says whether what is to be written may wait for more. A write has a price of
+// its own, whatever is in it, and it takes from the machine what answers could have; a client
+// that changes again meanwhile is written once. There is nothing to collect where nothing
+// comes, and no time where the store is late.
+func (j *Journal) mayCollect() bool {
+	head := j.cfg.Table.Head()
+	return j.cfg.Collect > 0 && head != j.seen && !j.late(head)
+}
+
+// late says whether the store lacks what is older than once to twice lateAfter.
+func (j *Journal) late(head uint64) bool {
+	if now := time.Now(); now.Sub(j.turned) >= lateAfter {
+		j.old, j.recent, j.turned = j.recent, head, now
+	}
+	return j.cursor.Load() < j.old
 }
 
 // asked says whether a reconnect wants the store looked at.
@@ -272,8 +301,7 @@ func (j *Journal) write(ctx context.Context) error {
 	if err := j.gone.delete(ctx, j.cfg.Store); err != nil {
 		return fmt.Errorf("delete what was forgotten: %w", err)
 	}
-	var span position.Span
-	j.items, j.room, span = j.cfg.Table.ReadOwn(j.items[:0], j.room[:0], j.cursor.Load(), batchMost, batchBytes, time.Now().UnixNano())
+	through := j.read()
 	if len(j.items) > 0 {
 		j.entries = j.entries[:0]
 		for i := range j.items {
@@ -298,10 +326,28 @@ func (j *Journal) write(ctx context.Context) error {
 		}
 		j.cfg.Table.Keep(j.items)
 	}
-	j.cursor.Store(span.Through)
+	j.cursor.Store(through)
 	j.awaits.kept(j.items)
-	j.awaits.passed(span.Through)
+	j.awaits.passed(through)
 	return nil
+}
+
+// read makes a batch of what is behind the cursor, and returns the cursor's next place. The
+// table gives a piece at a time: in a herd most lines are not this edge's own.
+func (j *Journal) read() (through uint64) {
+	j.items, j.room = j.items[:0], j.room[:0]
+	through = j.cursor.Load()
+	now := time.Now().UnixNano()
+	for {
+		var span position.Span
+		j.items, j.room, span = j.cfg.Table.ReadOwn(j.items, j.room, through, batchMost-len(j.items), batchBytes-len(j.room), now)
+		j.seen = span.Head
+		full := span.Through == through
+		through = span.Through
+		if full || through == span.Head {
+			return through
+		}
+	}
 }
 
 // Flush returns when the store holds all that the table holds now of this edge's own

@@ -160,8 +160,12 @@ type run struct {
 }
 
 func start(t *testing.T, s *shelf, retain time.Duration) *run {
+	return startCollecting(t, s, retain, 0)
+}
+
+func startCollecting(t *testing.T, s *shelf, retain, collect time.Duration) *run {
 	r := &run{t: t, table: position.New(position.Config{Journal: true, Retain: retain})}
-	r.j = New(Config{Table: r.table, Store: s, Log: slog.New(slog.DiscardHandler)})
+	r.j = New(Config{Table: r.table, Store: s, Log: slog.New(slog.DiscardHandler), Collect: collect})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.j.Run(ctx) }()
@@ -379,6 +383,81 @@ func TestManyWritesShareRoundTrips(t *testing.T) {
 		all.Wait()
 		if s.writes > 5 {
 			t.Errorf("D3 500 answers took %d round trips", s.writes)
+		}
+	})
+}
+
+func TestChangesCollectWhereNoAnswerWaits(t *testing.T) {
+	const collect = 250 * time.Millisecond
+	bubble(t, "D1 changes of one client are one entry, and few writes", func(t *testing.T, s *shelf) {
+		r := startCollecting(t, s, 0, collect)
+		<-r.j.Loaded()
+		for i := range 1000 {
+			r.own("c", i+1)
+			pass(10 * time.Millisecond)
+		}
+		s.do(func() {
+			if s.writes > 45 {
+				t.Errorf("D1 %d writes in 10 s, want four a second", s.writes)
+			}
+		})
+		pass(2 * collect)
+		if got := s.values()["c"]; got != line("c", 1000) || r.j.Lag() != 0 {
+			t.Errorf("D1 holds %q with a lag of %d", got, r.j.Lag())
+		}
+	})
+	bubble(t, "D1 what is late is written without rests", func(t *testing.T, s *shelf) {
+		r := startCollecting(t, s, 0, collect)
+		<-r.j.Loaded()
+		const each = 500 // new clients in 10 ms: twelve times what is written with rests
+		for i := range 500 {
+			for n := range each {
+				r.own(fmt.Sprintf("c%d", i*each+n), 1)
+			}
+			pass(10 * time.Millisecond)
+			if lag := r.j.Lag(); lag > 125*each {
+				t.Fatalf("D1 the journal lacks what came in the last %v", time.Duration(lag/each)*10*time.Millisecond)
+			}
+		}
+	})
+	bubble(t, "D1 few own ones among many", func(t *testing.T, s *shelf) {
+		r := startCollecting(t, s, 0, collect)
+		<-r.j.Loaded()
+		for i := range 50_000 {
+			put := r.neighbours
+			if i%100 == 0 {
+				put = r.own
+			}
+			put(fmt.Sprint("c", i), 1)
+		}
+		pass(2 * collect)
+		s.do(func() {
+			if s.writes > 2 || len(s.entries) != 500 {
+				t.Errorf("D1 %d of 500 entries in %d writes, want all in one or two", len(s.entries), s.writes)
+			}
+		})
+	})
+	bubble(t, "D1 where nothing comes there is nothing to collect", func(t *testing.T, s *shelf) {
+		r := startCollecting(t, s, 0, collect)
+		<-r.j.Loaded()
+		for i := range 20_000 {
+			r.own(fmt.Sprint("c", i), 1)
+		}
+		pass(collect + 50*time.Millisecond)
+		if r.j.Lag() != 0 {
+			t.Errorf("D1 %d of 20,000 are not written", r.j.Lag())
+		}
+	})
+	bubble(t, "C19 nor does a stop wait for it", func(t *testing.T, s *shelf) {
+		r := startCollecting(t, s, 0, collect)
+		<-r.j.Loaded()
+		r.own("c", 1)
+		begun := time.Now()
+		if err := r.j.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > 2*collect {
+			t.Errorf("C19 flushed after %v", took)
 		}
 	})
 }
