@@ -77,6 +77,8 @@ type Bucket struct {
 	name    string // for people and `nats kv`
 	stream  string
 	subject string // of a key, up to the key
+
+	spare sync.Pool // of *[]*nats.Msg for Write: headers are maps, cheaper to fill than to make
 }
 
 // Bucket is the bucket <prefix>_<edge>. Nothing is asked of the broker yet.
@@ -167,13 +169,21 @@ func (b *Bucket) Write(ctx context.Context, entries []BucketEntry) (last uint64,
 	if n := len(entries); n == 0 || n > MaxBatch {
 		return 0, fmt.Errorf("write to bucket %s: %d entries, want 1 to %d", b.name, n, MaxBatch)
 	}
-	batch := make([]*nats.Msg, len(entries))
+	room, ok := b.spare.Get().(*[]*nats.Msg)
+	if !ok {
+		room = new([]*nats.Msg)
+	}
+	defer b.spare.Put(room) // nobody keeps a message once it is sent
+	for len(*room) < len(entries) {
+		*room = append(*room, &nats.Msg{Header: make(nats.Header, 4)})
+	}
+	batch := (*room)[:len(entries)]
 	for i := range entries {
 		e := &entries[i]
 		if len(e.Value) > MaxValue {
 			return 0, fmt.Errorf("write to bucket %s: value of %s longer than %d bytes", b.name, e.Key, MaxValue)
 		}
-		if batch[i], err = b.message(e); err != nil {
+		if err := b.address(batch[i], e); err != nil {
 			return 0, fmt.Errorf("write to bucket %s: %w", b.name, err)
 		}
 		batch[i].Data = e.Value
@@ -212,8 +222,8 @@ func (b *Bucket) purge(ctx context.Context, js jetstream.JetStream, entries []Bu
 		if entries[i].Expect == 0 {
 			continue // nothing to purge
 		}
-		m, err := b.message(&entries[i])
-		if err != nil {
+		m := &nats.Msg{Header: nats.Header{}}
+		if err := b.address(m, &entries[i]); err != nil {
 			return err
 		}
 		m.Header[headerOperation] = []string{operationPurge}
@@ -238,15 +248,15 @@ func (b *Bucket) purge(ctx context.Context, js jetstream.JetStream, entries []Bu
 	return b.purge(ctx, js, entries[half:])
 }
 
-// message is one to the key of e that expects what e expects.
-func (b *Bucket) message(e *BucketEntry) (*nats.Msg, error) {
+// address makes m one to the key of e that expects what e expects; it has no other header.
+func (b *Bucket) address(m *nats.Msg, e *BucketEntry) error {
 	if err := checkKey(e.Key); err != nil {
-		return nil, err
+		return err
 	}
-	return &nats.Msg{
-		Subject: b.subject + e.Key,
-		Header:  nats.Header{jetstream.ExpectedLastSubjSeqHeader: {strconv.FormatUint(e.Expect, 10)}},
-	}, nil
+	m.Subject = b.subject + e.Key
+	clear(m.Header)
+	m.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(e.Expect, 10)}
+	return nil
 }
 
 // commit stores all messages or none, and returns the sequence of the last.

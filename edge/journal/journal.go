@@ -109,6 +109,7 @@ type Journal struct {
 	items   []position.Item
 	entries []Entry
 	room    []byte
+	key     []byte
 	ops     []position.Op
 }
 
@@ -306,7 +307,8 @@ func (j *Journal) write(ctx context.Context) error {
 		j.entries = j.entries[:0]
 		for i := range j.items {
 			it := &j.items[i]
-			j.entries = append(j.entries, Entry{Key: string(AppendKey(nil, it.Client())), Value: it.Line[:len(it.Line)-1], Expect: it.Sequence})
+			j.key = AppendKey(j.key[:0], it.Client())
+			j.entries = append(j.entries, Entry{Key: string(j.key), Value: it.Line[:len(it.Line)-1], Expect: it.Sequence})
 		}
 		last, err := j.cfg.Store.Write(ctx, j.entries)
 		if errors.Is(err, ErrRefused) {
