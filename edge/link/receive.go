@@ -58,6 +58,7 @@ func (l *Link) Receive(m *Message) {
 		l.merge(now, m, live)
 	}
 
+	look := false
 	l.mu.Lock()
 	if follows {
 		r.through = max(r.through, m.Through)
@@ -68,18 +69,29 @@ func (l *Link) Receive(m *Message) {
 	r.unacked++
 	// A heartbeat, a refusal and a message after a silence are answered at once; of
 	// others half a window may share an ack (H5). So a window does not stall on it, where
-	// both ends have the same HERD_LINK_WINDOW; elsewhere for no longer than the ack waits:
-	// a little, or longer where links linger, since whoever has them do so wants few messages.
+	// both ends have the same HERD_LINK_WINDOW; elsewhere for no longer than the ack waits.
 	r.ackNow = r.ackNow || r.rewind || m.Interval > 0 || now.Sub(r.last) >= quiet || r.unacked >= (l.cfg.Window+1)/2
 	r.last = now
-	if r.ackBy.IsZero() {
-		r.ackBy = beat(now, max(ackDelay, min(ackLinger*l.cfg.Linger, l.cfg.Heartbeat/2)))
+	if wait := l.ackWait(m); r.ackBy.IsZero() || now.Add(wait).Before(r.ackBy) {
+		r.ackBy = beat(now, wait)
+		look = true
 	}
-	look := r.ackNow || r.unacked == 1
+	look = look || r.ackNow
 	l.mu.Unlock()
 	if look {
 		l.wake()
 	}
+}
+
+// ackWait is how long the ack of a message may wait for more to acknowledge: a little, or
+// longer where links linger, since whoever has them do so wants few messages. Not where more
+// is to come, for which the neighbour's window may have no room; and well within the
+// heartbeats of both, for the neighbour goes back after three of its own (H6). l.mu is held.
+func (l *Link) ackWait(m *Message) time.Duration {
+	if m.Through != m.Head {
+		return ackDelay
+	}
+	return max(ackDelay, min(ackLinger*l.cfg.Linger, l.cfg.Heartbeat/2, l.health.interval/2))
 }
 
 // receiveBye takes the link down at once where it is the run that we hear that

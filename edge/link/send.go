@@ -23,6 +23,7 @@ type sender struct {
 	failed     bool      // the transport refuses; look again at the next heartbeat or reconnect
 	roundTrip  time.Duration
 	pinged     time.Time // when a heartbeat went while no message was on its way: its ack comes at once
+	asked      uint64    // a heartbeat went behind the messages through this one, for their ack; see askForAck
 	skippedOne time.Time // since when the cursor might move without a line to send
 }
 
@@ -92,6 +93,7 @@ func (l *Link) sendLines(now time.Time) (next time.Time) {
 			l.mu.Lock()
 			due := l.skip(now, m.To, read, span.Through)
 			l.checkHandedOver(s.read == span.Through)
+			l.askForAck()
 			l.mu.Unlock()
 			if due.After(now) || due.IsZero() {
 				l.wait(span.Through)
@@ -220,6 +222,16 @@ func (l *Link) sendHeartbeat(now time.Time) time.Time {
 		l.cfg.Log.Debug("send heartbeat", "error", err)
 	}
 	return now.Add(l.cfg.Heartbeat)
+}
+
+// askForAck has a heartbeat go at once behind the last messages of a link that hands over
+// (C19): it is acknowledged at once, and they with it, whose ack might linger. l.mu is held.
+func (l *Link) askForAck() {
+	s := &l.send
+	if l.handing && len(s.flights) > 0 && s.asked != s.cursor {
+		s.asked = s.cursor
+		s.lastSend = time.Time{}
+	}
 }
 
 // ReceiveAck takes an ack of the neighbour (H5, H6).
