@@ -92,12 +92,14 @@ type Journal struct {
 	cfg    Config
 	check  chan struct{} // the connection was made anew: has the store gone back?
 	delete chan struct{} // there is something to take out
+	hurry  chan struct{} // the edge stops: nothing rests any more
 	loaded chan struct{} // closed when the store was merged for the first time
 	none   chan struct{} // closed when it first turned out that there is no store
 	awaits awaits
 	gone   gone
 
 	cursor  atomic.Uint64
+	flushed atomic.Bool // Flush was called
 	writing atomic.Bool // the last write was acknowledged, or nothing was to be written
 
 	// Run's own:
@@ -115,7 +117,8 @@ type Journal struct {
 
 // New makes a Journal. It does nothing until Run.
 func New(cfg Config) *Journal {
-	return &Journal{cfg: cfg, check: make(chan struct{}, 1), delete: make(chan struct{}, 1), loaded: make(chan struct{}), none: make(chan struct{})}
+	return &Journal{cfg: cfg, check: make(chan struct{}, 1), delete: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
+		loaded: make(chan struct{}), none: make(chan struct{})}
 }
 
 // Loaded is closed when what the store held is in the table (D2).
@@ -212,7 +215,7 @@ func (j *Journal) Run(ctx context.Context) error {
 // comes, and no time where the store is late.
 func (j *Journal) mayCollect() bool {
 	head := j.cfg.Table.Head()
-	return j.cfg.Collect > 0 && head != j.seen && !j.late(head)
+	return j.cfg.Collect > 0 && !j.flushed.Load() && head != j.seen && !j.late(head)
 }
 
 // late says whether the store lacks what is older than once to twice lateAfter.
@@ -233,13 +236,15 @@ func (j *Journal) asked() bool {
 	}
 }
 
-// sleep waits before another try; a reconnect ends it early, which it reports.
+// sleep waits before another try; a reconnect ends it early, which it reports, and so does
+// a Flush.
 func (j *Journal) sleep(ctx context.Context, d time.Duration) (reconnected bool) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 	case <-t.C:
+	case <-j.hurry:
 	case <-j.check:
 		return true
 	}
@@ -353,13 +358,16 @@ func (j *Journal) read() (through uint64) {
 }
 
 // Flush returns when the store holds all that the table holds now of this edge's own
-// (C19), at once where there never was a store; or ctx's error.
+// (C19), at once where there never was a store; or ctx's error. From then on changes do not
+// collect.
 func (j *Journal) Flush(ctx context.Context) error {
 	select {
 	case <-j.loaded:
 	default:
 		return nil
 	}
+	j.flushed.Store(true)
+	signal(j.hurry)
 	head := j.cfg.Table.Head()
 	done := j.awaits.past(head)
 	if j.cursor.Load() >= head {

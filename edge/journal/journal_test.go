@@ -451,13 +451,20 @@ func TestChangesCollectWhereNoAnswerWaits(t *testing.T) {
 	bubble(t, "C19 nor does a stop wait for it", func(t *testing.T, s *shelf) {
 		r := startCollecting(t, s, 0, collect)
 		<-r.j.Loaded()
-		r.own("c", 1)
+		for i := range 3500 {
+			r.own(fmt.Sprint("c", i), 1)
+		}
+		pass(20 * time.Millisecond) // it rests
 		begun := time.Now()
 		if err := r.j.Flush(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if took := time.Since(begun); took > 2*collect {
+		if took := time.Since(begun); took > collect/10 {
 			t.Errorf("C19 flushed after %v", took)
+		}
+		r.neighbours("d", 1)
+		if err := r.j.Flush(t.Context()); err != nil || time.Since(begun) > collect/10 {
+			t.Errorf("C19 where nothing is owed: %v after %v", err, time.Since(begun))
 		}
 	})
 }
