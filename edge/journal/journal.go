@@ -302,12 +302,15 @@ func (j *Journal) open(ctx context.Context) error {
 
 // write writes one batch of what is behind the cursor, and takes out what was forgotten.
 func (j *Journal) write(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callLimit)
-	defer cancel()
-	if err := j.gone.delete(ctx, j.cfg.Store); err != nil {
+	deleting, cancel := context.WithTimeout(ctx, callLimit)
+	err := j.gone.delete(deleting, j.cfg.Store)
+	cancel()
+	if err != nil {
 		return fmt.Errorf("delete what was forgotten: %w", err)
 	}
 	through := j.read()
+	ctx, cancel = context.WithTimeout(ctx, callLimit)
+	defer cancel()
 	if len(j.items) > 0 {
 		j.entries = j.entries[:0]
 		for i := range j.items {
@@ -350,7 +353,9 @@ func (j *Journal) read() (through uint64) {
 		j.items, j.room, span = j.cfg.Table.ReadOwn(j.items, j.room, through, batchMost-len(j.items), batchBytes-len(j.room), now)
 		j.seen = span.Head
 		full := span.Through == through
-		through = span.Through
+		if through = span.Through; len(j.items) == 0 { // a write that fails need not look at it again
+			j.cursor.Store(through)
+		}
 		if full || through == span.Head {
 			return through
 		}

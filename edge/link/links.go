@@ -54,8 +54,7 @@ func (ls *Links) Run(ctx context.Context) error {
 	}
 }
 
-// step does all that is due and returns when to look again at the latest; the zero
-// time is at once.
+// step does all that is due and returns when to look again at the latest.
 func (ls *Links) step(now time.Time, reader *position.Reader) time.Time {
 	next := now.Add(time.Hour)
 	var waiting *Link // who waits for the least
