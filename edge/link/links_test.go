@@ -110,6 +110,9 @@ func TestLinksOfAnEdgeSpeakTogetherAndInTurns(t *testing.T) {
 			l.ReceiveAck(Ack{Epoch: them, Of: us})
 			pass(time.Duration(1+i) * time.Millisecond)
 		}
+		// C lingers with what B has taught, and waits for a full message; B waits for a first line.
+		r.put(position.Source{Holder: 1, Epoch: them}, r.line("taught"))
+		pass(time.Millisecond)
 		r.tell("a")
 		pass(time.Millisecond)
 		if len(order) != 0 {
