@@ -92,6 +92,7 @@ func TestWhoJoinsSendsNothingToThoseWhoHaveIt(t *testing.T) {
 	// would send it, it would get.
 	const epoch = "00000000000000a1-00000001"
 	var came, acked, asked atomic.Uint64
+	var gone atomic.Bool
 	conn, err := broker.Dial(broker.Options{URL: nats.URL()}, "A", broker.Events{}, brokertest.Log(t))
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +110,10 @@ func TestWhoJoinsSendsNothingToThoseWhoHaveIt(t *testing.T) {
 	}
 	err = a.Listen(broker.Handlers{
 		Message: func(m broker.Message) {
+			if m.Bye { // the last, and not acknowledged
+				gone.Store(true)
+				return
+			}
 			came.Add(uint64(bytes.Count(m.Lines, []byte("\n"))))
 			if err := a.Ack(broker.Ack{Epoch: epoch, Of: m.Epoch, Through: m.Through}); err != nil {
 				t.Errorf("ack: %v", err)
@@ -143,6 +148,10 @@ func TestWhoJoinsSendsNothingToThoseWhoHaveIt(t *testing.T) {
 	}
 	b.say("IAMAT new +1+1 1")
 	eventually(t, "A to hear what is new", func() bool { return came.Load() == 1 })
+	if err := b.end(); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "A to hear B's good-bye", gone.Load) // and not to ack on a connection that is closed
 }
 
 func TestWhoWaitsForItsJournalHandsOn(t *testing.T) {
