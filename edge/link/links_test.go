@@ -110,9 +110,6 @@ func TestLinksOfAnEdgeSpeakTogetherAndInTurns(t *testing.T) {
 			l.ReceiveAck(Ack{Epoch: them, Of: us})
 			pass(time.Duration(1+i) * time.Millisecond)
 		}
-		// C lingers with what B has taught, and waits for a full message; B waits for a first line.
-		r.put(position.Source{Holder: 1, Epoch: them}, r.line("taught"))
-		pass(time.Millisecond)
 		r.tell("a")
 		pass(time.Millisecond)
 		if len(order) != 0 {
@@ -132,6 +129,40 @@ func TestLinksOfAnEdgeSpeakTogetherAndInTurns(t *testing.T) {
 		}
 		if first != strings.Repeat("B", turn)+"C" && first != strings.Repeat("C", turn)+"B" {
 			t.Errorf("a link that has much to say lets the others wait: %q", first)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTheLinkThatWaitsForLeastIsWoken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := position.New(position.Config{})
+		links := NewLinks(table)
+		order := make(chan string, 100)
+		const line = 128 // bytes, as a link takes them to have before it has seen any
+		for i, lines := range []int{100, 2, 50} {
+			l := links.Add(Config{Neighbour: "B", Epoch: us, Holder: i + 1, Window: 100, Heartbeat: time.Second, Linger: time.Second,
+				MaxBytes: func() int { return lines * line }, Out: named{fmt.Sprint(lines), order}, Log: slog.New(slog.DiscardHandler)})
+			l.Reconnected()
+			l.ReceiveAck(Ack{Epoch: them, Of: us})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- links.Run(ctx) }()
+		r := &rig{t: t, table: table}
+		pass(time.Millisecond)
+		r.tell("a")
+		pass(time.Millisecond)
+		if len(order) != 0 {
+			t.Errorf("H5 sent before its time, of %s lines", <-order)
+		}
+		r.tell("b")
+		pass(time.Millisecond)
+		if len(order) != 1 || <-order != "2" {
+			t.Errorf("H5 %d full messages sent at once, want the one of two lines", len(order))
 		}
 		cancel()
 		if err := <-ended; err != nil {
