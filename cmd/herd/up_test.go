@@ -241,7 +241,7 @@ func TestUpNamesWhatIsOccupied(t *testing.T) {
 	for _, flag := range [][2]string{{"--base-port", port}, {"--http", addr}, {"--nats", addr}} {
 		o := newTool(t, "HERD_LOG_LEVEL=error")
 		o.want(exitFailed, append(slices.Clone(anyPorts), flag[0], flag[1])...)
-		if got := o.stderr.String(); !strings.Contains(got, addr) || !strings.Contains(got, flag[0]) || strings.Contains(got, "12000") {
+		if got := o.stderr.String(); !strings.Contains(got, addr) || !strings.Contains(got, flag[0]) || strings.Contains(got, ":12000") {
 			t.Errorf("%s: says %s", flag[0], got)
 		}
 		if o.stdout.String() != "" {
