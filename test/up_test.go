@@ -2,7 +2,6 @@ package test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -241,12 +240,14 @@ func TestAnOccupiedPortIsNamedWithItsFlag(t *testing.T) {
 				taken = local(freePort(t))
 				values[flag] = taken
 			}
-			// Where somebody was faster, as a test of another package may be, it is taken as well.
-			if ln, err := net.Listen("tcp", taken); err == nil {
-				defer ln.Close()
-			} else if !errors.Is(err, syscall.EADDRINUSE) {
-				t.Fatal(err)
-			}
+			// freePort has tried the port. A process that another test begins just then holds
+			// what that opened until it is itself.
+			var ln net.Listener
+			eventually(t, promise(10*time.Second), taken+" can be had", func() (err error) {
+				ln, err = net.Listen("tcp", taken)
+				return err
+			})
+			defer ln.Close()
 			args := []string{"up"}
 			for flag, value := range values {
 				args = append(args, flag, value)
