@@ -112,6 +112,12 @@ func TestWhatsatAsksForClientsThatWereToldOf(t *testing.T) {
 		if result.Latency[WHATSAT].Count != int64(result.Counts[WHATSAT][OK]) {
 			t.Errorf("%d latencies of WHATSAT", result.Latency[WHATSAT].Count)
 		}
+		// Which connection makes how many of those is chance: so that all clients are known,
+		// one tells of them in turn.
+		result, err = run(t, Config{Addrs: []string{"Clark"}, Dial: pipe(f), Conns: 1, Clients: 50, Requests: 100})
+		if err != nil || result.Counts[IAMAT][OK] != 100 {
+			t.Fatalf("%+v, %v", result, err)
+		}
 		f.twist = func(command, answer []byte) []byte {
 			if bytes.HasPrefix(command, []byte("IAMAT")) {
 				t.Errorf("only questions were to be asked, not %q", command)
