@@ -15,6 +15,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"herd/broker"
+	"herd/broker/natsconf"
+	"herd/broker/options"
 	"herd/broker/topology"
 )
 
@@ -25,14 +27,14 @@ func TestTheOperatorLooksAtEverythingAndChangesNothing(t *testing.T) {
 			bucket := g.clarksJournal("kiwi.cs.ucla.edu", "AT Clark")
 			told := g.endpoints()
 			ears := make(map[string]*ear)
-			for _, account := range append(g.herd.Edges(), broker.OperatorAccount) {
+			for _, account := range append(g.herd.Edges(), natsconf.OperatorAccount) {
 				ears[account] = g.listen(account)
 			}
-			g.control(ears, 0) // it hears every link
+			g.control(ears, 0) // the operator hears every link
 
-			operator := g.conn(broker.OperatorAccount)
+			operator := g.conn(natsconf.OperatorAccount)
 			for end := time.Now().Add(patience); ; {
-				answers, err := operator.Statuses(soon(t), "herd")
+				answers, err := statuses(t, operator)
 				if err == nil && len(answers) == 5 {
 					break
 				}
@@ -40,10 +42,15 @@ func TestTheOperatorLooksAtEverythingAndChangesNothing(t *testing.T) {
 					t.Fatalf("asked for their status, the edges say %s, %v", answers, err)
 				}
 			}
-			nc := g.login(broker.OperatorAccount, nil)
+			nc := g.login(natsconf.OperatorAccount, nil)
 			for _, edge := range g.herd.Edges() {
-				if got := ask(t, nc, "herd.edge."+edge+".whatsat", "kiwi 10 5"); got != "near "+edge {
-					t.Errorf("%s answers whatsat with %q", edge, got)
+				for verb, want := range map[string]string{
+					"whatsat": "near " + edge, "whosat": "who " + edge,
+					"client": `{"client":"` + edge + `"}`, "cells": `{"cells":"` + edge + `"}`, "digest": `{"digest":"` + edge + `"}`,
+				} {
+					if got := ask(t, nc, "herd.edge."+edge+"."+verb, "kiwi 10 5"); got != want {
+						t.Errorf("%s answers %s with %q", edge, verb, got)
+					}
 				}
 			}
 			for _, verb := range []string{"PING", "INFO", "STATS"} {
@@ -81,8 +88,8 @@ func TestTheOperatorLooksAtEverythingAndChangesNothing(t *testing.T) {
 			}
 			for account, lines := range g.control(ears, 2) {
 				for _, line := range lines {
-					if account == broker.OperatorAccount && strings.HasPrefix(line, "answers ") && !strings.Contains(line, `"error"`) ||
-						account != broker.OperatorAccount && strings.HasSuffix(line, " operator") {
+					if account == natsconf.OperatorAccount && strings.HasPrefix(line, "answers ") && !strings.Contains(line, `"error"`) ||
+						account != natsconf.OperatorAccount && strings.HasSuffix(line, " operator") {
 						t.Errorf("%s hears %s", account, line)
 					}
 				}
@@ -101,12 +108,12 @@ func TestATrustedServiceTellsAnyEdgeOfAnyClientAndNothingElse(t *testing.T) {
 	g := walledBroker(t, 1, nil)
 	told := g.endpoints()
 	ears := make(map[string]*ear)
-	for _, account := range append(g.herd.Edges(), broker.OperatorAccount) {
+	for _, account := range append(g.herd.Edges(), natsconf.OperatorAccount) {
 		ears[account] = g.listen(account)
 	}
-	nc := g.login(broker.ClientAccount, nil)
+	nc := g.login(natsconf.ClientAccount, nil)
 	for _, edge := range g.herd.Edges() {
-		for verb, want := range map[string]string{"iamat": "AT " + edge, "whatsat": "near " + edge, "status": `{"edge":"` + edge + `"}`} {
+		for verb, want := range map[string]string{"iamat": "AT " + edge, "whatsat": "near " + edge, "whosat": "who " + edge, "status": `{"edge":"` + edge + `"}`} {
 			if got := ask(t, nc, "herd.edge."+edge+"."+verb, "any.id"); got != want {
 				t.Errorf("%s answers %s with %q", edge, verb, got)
 			}
@@ -116,6 +123,7 @@ func TestATrustedServiceTellsAnyEdgeOfAnyClientAndNothingElse(t *testing.T) {
 		}
 	}
 	for _, subject := range []string{
+		"herd.edge.Clark.client", "herd.edge.Clark.cells", "herd.edge.Clark.digest",
 		"herd.at.Clark.Jaquez", "herd.ack.Clark.Jaquez", "herd.join.Clark.Jaquez", "herd.join.Clark.Clark", "$KV.herd_Clark.kiwi",
 		"JS.Clark.API.STREAM.INFO.KV_herd_Clark", "$JS.API.STREAM.DELETE.KV_herd_Clark", "$SRV.PING", "$SRV.INFO.herd-edge",
 	} {
@@ -132,7 +140,7 @@ func TestATrustedServiceTellsAnyEdgeOfAnyClientAndNothingElse(t *testing.T) {
 	}
 }
 
-// What one edge stores takes nothing from the others.
+// What one edge stores takes no storage from the others.
 func TestAnEdgeThatFloodsItsJournalHarmsNobodyElse(t *testing.T) {
 	g := walledBroker(t, 1, func(text string) string {
 		return noPermissions(strings.ReplaceAll(text, fmt.Sprint("max_file: ", 64<<20), "max_file: 1048576"))
@@ -180,7 +188,7 @@ func TestAnEdgeThatFloodsItsJournalHarmsNobodyElse(t *testing.T) {
 	if err := jaquez.Open(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := jaquez.Write(soon(t), fresh("a", 100)); err != nil {
+	if _, err := jaquez.Write(soon(t), 0, fresh("a", 100)); err != nil {
 		t.Errorf("beside the flood a neighbour cannot write: %v", err)
 	}
 
@@ -203,9 +211,9 @@ func TestAnEdgeThatFloodsItsJournalHarmsNobodyElse(t *testing.T) {
 	g.conn("Jaquez")
 }
 
-// An edge that has another's key is told so by the subject that it may not publish on; one
-// whose key nobody knows, in the server's words. Both are well again when the file of the
-// key is, without a restart.
+// An edge with another edge's key is told by the subject that it may not publish on; one with
+// an unknown key, by the server's error. Both recover without a restart when the key file is
+// corrected.
 func TestAKeyThatIsMendedIsReadAgain(t *testing.T) {
 	g := walledBroker(t, 1, nil)
 	right, err := os.ReadFile(g.key("Clark"))
@@ -223,8 +231,8 @@ func TestAKeyThatIsMendedIsReadAgain(t *testing.T) {
 	_, heard := link(t, g.conn("Jaquez"), g.conn("Jaquez"))
 	for _, test := range []struct {
 		name    string
-		started []byte // the key at the start
-		broken  []byte // and what it is before it is mended
+		started []byte // the key file at the start
+		broken  []byte // the key file before it is corrected
 		says    string
 	}{
 		{"another edge's", jaquez, jaquez, `Permissions Violation for Publish to \"herd.at.Clark.Jaquez\"`},
@@ -241,14 +249,14 @@ func TestAKeyThatIsMendedIsReadAgain(t *testing.T) {
 			}
 			put(test.started)
 			log := &memory{}
-			c, err := broker.Dial(broker.Options{URL: g.url(), NKey: file}, "Clark", broker.Events{}, slog.New(slog.NewTextHandler(log, nil)))
+			c, err := broker.Dial(options.Broker{URL: g.url(), NKey: file}, "Clark", broker.Events{}, slog.New(slog.NewTextHandler(log, nil)))
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
 			n := c.Neighbour("herd", "Clark", "Jaquez")
 			trying := true
-			try := func() { // as a link's heartbeats do, whether there is a connection or not
+			try := func() { // like a link's heartbeats, with or without a connection
 				_ = n.Send(&broker.Message{Epoch: clarkEpoch, Lines: []byte(test.name)})
 			}
 			if string(test.started) != string(test.broken) {
@@ -290,14 +298,14 @@ func TestAKeyThatIsMendedIsReadAgain(t *testing.T) {
 	}
 }
 
-// An edge that is new to a running cluster gets its links and its journal by reloads of
-// each server; whoever is connected notices nothing.
+// An edge that is new to a running cluster gets its links and its journal by reloads of each
+// server. Connected clients notice nothing.
 func TestAReloadMakesRoomForANewEdge(t *testing.T) {
 	for _, nodes := range []int{1, 3} {
 		t.Run(fmt.Sprint(nodes, " nodes"), func(t *testing.T) {
 			g := walledBroker(t, nodes, nil)
 			log := &memory{}
-			clark, err := broker.Dial(broker.Options{URL: g.url(), NKey: g.key("Clark")}, "Clark", broker.Events{}, slog.New(slog.NewTextHandler(log, nil)))
+			clark, err := broker.Dial(options.Broker{URL: g.url(), NKey: g.key("Clark")}, "Clark", broker.Events{}, slog.New(slog.NewTextHandler(log, nil)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -328,7 +336,7 @@ func TestAReloadMakesRoomForANewEdge(t *testing.T) {
 						if got == text {
 							return
 						}
-					case <-time.After(50 * time.Millisecond): // a cluster learns of subscriptions one after the other
+					case <-time.After(50 * time.Millisecond): // the servers of a cluster learn of subscriptions one by one
 					case <-end:
 						t.Fatalf("Clark hears nothing of %s", name)
 					}
@@ -337,8 +345,8 @@ func TestAReloadMakesRoomForANewEdge(t *testing.T) {
 			await(jaquez, "Jaquez", "before")
 
 			g.configure(topology.Default + ",Clark-Newman")
-			// The first reload makes a new account, but none of its imports of services:
-			// nats-server 2.15.2 leaves them to the next.
+			// The first reload makes a new account, but omits its imports of services:
+			// nats-server 2.15.2 leaves them to the next reload.
 			for range 2 {
 				for _, s := range slices.Backward(g.servers) {
 					if err := s.Reload(); err != nil {
@@ -346,9 +354,9 @@ func TestAReloadMakesRoomForANewEdge(t *testing.T) {
 					}
 				}
 			}
-			// Its neighbours listen to it only now. What was subscribed to before would stay unknown
-			// to those servers of a cluster that learned of the account later (nats-server issue
-			// 8560); that is why edges are restarted after the reloads.
+			// Its neighbours listen to it only now. Earlier subscriptions would stay unknown
+			// to the servers of a cluster that learned of the account later (nats-server
+			// issue 8560); that is why edges are restarted after the reloads.
 			listen("Newman")
 			newman := g.conn("Newman")
 			await(newman, "Newman", "new")
@@ -360,9 +368,9 @@ func TestAReloadMakesRoomForANewEdge(t *testing.T) {
 			for end := time.Now().Add(patience); ; {
 				err := journal.Open(soon(t))
 				if err == nil {
-					_, err = journal.Write(soon(t), fresh("a", 10))
+					_, err = journal.Write(soon(t), 0, fresh("a", 10))
 				}
-				if err == nil {
+				if err == nil || errors.Is(err, broker.ErrRefused) { // by an earlier attempt that was stored without an answer
 					break
 				}
 				if time.Now().After(end) {

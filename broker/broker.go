@@ -1,8 +1,7 @@
-// Package broker is all that the herd knows of NATS: a connection that never
-// gives up, the subjects and headers of a link (H1–H8), names (H10), the micro
-// service of an edge, and a server inside this process. It carries bytes and
-// names. It knows nothing of positions, of cursors, or of what an edge does
-// with what it hears.
+// Package broker is the only part of the herd that knows NATS: a connection that never gives
+// up, the subjects and headers of a link (H1–H8), names (H10), the micro service of an edge,
+// and an embedded server. It carries bytes and names. It knows nothing of positions, of
+// cursors, or of what an edge does with what it receives.
 package broker
 
 import (
@@ -17,85 +16,95 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"herd/broker/options"
 )
 
 const (
-	connectTimeout = time.Second            // for one attempt, TLS and log-in included
-	writeTimeout   = 2 * time.Second        // a broker that takes nothing for so long is lost
-	retryWait      = 250 * time.Millisecond // between attempts, and up to retryJitter more
+	connectTimeout = time.Second            // for one attempt, including TLS and login
+	writeTimeout   = 2 * time.Second        // a broker that reads nothing for this long is lost
+	retryWait      = 250 * time.Millisecond // between attempts, plus up to retryJitter
 	retryJitter    = 100 * time.Millisecond
-	flushTimeout   = 5 * time.Second // from a connection to its being of use
+	flushTimeout   = 5 * time.Second // from the connection until it is usable
 )
 
 var (
-	// ErrNotConnected is what everything but closing and subscribing returns
-	// while there is no broker. What was to be sent has not been sent (H6).
+	// ErrNotConnected is the error of every call except closing and subscribing while there
+	// is no broker. Nothing was sent (H6).
 	ErrNotConnected = errors.New("not connected to the broker")
 	// ErrClosed is returned after [Conn.Close].
 	ErrClosed = errors.New("connection to the broker is closed")
-	// ErrNobody says that nobody can answer: no neighbour, or no broker.
-	ErrNobody = errors.New("nobody there to answer")
+	// ErrNobody means that nobody can answer: no neighbour, or no broker.
+	ErrNobody = errors.New("no responder")
 )
 
-// Events are called from one goroutine, one after the other, in the order in
-// which things happened, and never after [Conn.Close] has returned. A nil one
-// is left out. They may publish and subscribe; they must not close the
-// connection.
+// Events are called one after the other from one goroutine, in the order in which things
+// happened, and never after [Conn.Close] has returned. Nil functions are not called. Events
+// may publish and subscribe; they must not close the connection.
 type Events struct {
-	// Connected says that the broker is there and knows all subscriptions made
-	// so far (H6). first is true for the first time since Dial only.
+	// Connected reports that the broker is connected and knows all subscriptions made so far
+	// (H6). first is true only for the first connection since Dial.
 	Connected func(first bool)
-	// Disconnected follows every Connected when the broker is gone. err says
-	// why, and may be nil.
+	// Disconnected follows every Connected when the connection is lost. err is the reason and
+	// may be nil.
 	Disconnected func(err error)
-	// Error reports what the broker complained of, in its own words: a lack of
-	// rights, messages that were dropped. It has been logged already; the same
-	// words come at most once in half a minute.
+	// Failed follows every attempt to connect that failed. [Reason] is the reason in words.
+	Failed func(err error)
+	// Error reports an error that the broker sent, in the broker's words: a lack of rights,
+	// dropped messages. It has been logged already. The same text is reported at most once in
+	// half a minute.
 	Error func(err error)
 }
 
-// Conn is a connection to a broker that is made anew for as long as it takes.
-// Its methods may be called from any goroutine.
+// Conn is a connection to a broker that reconnects for as long as it takes. Its methods may
+// be called from any goroutine.
 type Conn struct {
 	name     string
 	settings nats.Options
 	keyFile  string
 	log      *slog.Logger
 	ev       Events
-	mail     mailbox // what nats.go tells, for run
+	mail     mailbox // reports of nats.go, for run
 
 	live    atomic.Pointer[nats.Conn] // nil while disconnected
-	server  atomic.Pointer[string]    // where to, for people
-	refused atomic.Pointer[error]     // why the last call was not answered
+	server  atomic.Pointer[string]    // the server's URL, for people
+	refused atomic.Pointer[error]     // why the last attempt was refused
 	failed  atomic.Pointer[error]     // why the last attempt failed
 
 	stop context.CancelFunc
-	kick chan struct{} // ends the wait between two attempts
+	kick chan struct{} // cuts the wait between two attempts short
 	done chan struct{} // run has returned
 
 	mu       sync.Mutex
-	nc       *nats.Conn // nil before the first connection, and while a new one is made
+	nc       *nats.Conn // nil before the first connection, and while a new one is being made
 	subs     map[*subscription]struct{}
 	services map[*Service]struct{}
+	inbox    inbox
 	up       chan struct{} // closed while connected
 	closed   bool
 }
 
-// Dial makes a connection named name, which operators see, and returns at
-// once. It then tries to reach the broker until Close, and again whenever it
-// is lost. The error is that of [Options.Validate].
-func Dial(o Options, name string, ev Events, log *slog.Logger) (*Conn, error) {
-	s, err := o.settings(log)
-	if err != nil {
+// Dial makes a connection named name, which operators see, and returns at once. It then tries
+// to reach the broker until Close, and again whenever the connection is lost. A nil log
+// discards. The error is that of [options.Broker.Validate], joined with that of [CheckFiles].
+func Dial(o options.Broker, name string, ev Events, log *slog.Logger) (*Conn, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := settings()
+	if err := errors.Join(o.Validate(), login(&s, o, log)); err != nil {
 		return nil, err
 	}
 	return dial(s, o.NKey, o.Server(), name, ev, log), nil
 }
 
-// dial makes connections of nats.go with these settings. keyFile is that of the user's key,
-// which each of them reads anew; "" for none.
+// dial makes a Conn from these nats.go settings. keyFile is the file with the user's key, or
+// "" for none; each nats.go connection reads it again.
 func dial(s nats.Options, keyFile, server, name string, ev Events, log *slog.Logger) *Conn {
-	ctx, stop := context.WithCancel(context.Background()) // of the connection's life, which Close ends
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	ctx, stop := context.WithCancel(context.Background()) // the life of the connection, which Close ends
 	c := &Conn{
 		name: name, settings: s, keyFile: keyFile, log: log, ev: ev,
 		mail: mailbox{ready: make(chan struct{}, 1)},
@@ -108,7 +117,7 @@ func dial(s nats.Options, keyFile, server, name string, ev Events, log *slog.Log
 	return c
 }
 
-// connect makes a connection of nats.go that tells c what becomes of it.
+// connect makes a nats.go connection that reports its events to c.
 func (c *Conn) connect(ctx context.Context) (*nats.Conn, error) {
 	s := c.settings
 	if c.keyFile != "" {
@@ -141,7 +150,7 @@ func (c *Conn) connect(ctx context.Context) (*nats.Conn, error) {
 	}
 	nc, err := s.Connect()
 	if why := c.refused.Load(); errors.Is(err, nats.ErrNoServers) && why != nil {
-		err = *why // of which nats.go says only that there are no servers
+		err = *why // nats.go itself says only that there are no servers
 	}
 	return nc, err
 }
@@ -150,9 +159,9 @@ type dialer func(network, address string) (net.Conn, error)
 
 func (d dialer) Dial(network, address string) (net.Conn, error) { return d(network, address) }
 
-// run keeps one nats.go connection after the other. nats.go itself reconnects,
-// but some errors of the server close its connection for ever (NATS.md 0.1):
-// then the next one takes over the subscriptions.
+// run keeps one nats.go connection at a time. nats.go reconnects by itself, but some errors
+// of the server close its connection for good: then the next connection takes over the
+// subscriptions.
 func (c *Conn) run(ctx context.Context) {
 	defer close(c.done)
 	var talk talk
@@ -169,7 +178,7 @@ func (c *Conn) run(ctx context.Context) {
 	}
 }
 
-// pause waits before the next attempt; [Conn.Reconnect] and Close cut it short.
+// pause waits before the next attempt. [Conn.Reconnect] and Close cut it short.
 func (c *Conn) pause(ctx context.Context) {
 	t := time.NewTimer(retryWait + rand.N(retryJitter))
 	defer t.Stop()
@@ -180,7 +189,7 @@ func (c *Conn) pause(ctx context.Context) {
 	}
 }
 
-// adopt makes nc the present connection, with all subscriptions and services.
+// adopt makes nc the current connection, with all subscriptions and services.
 func (c *Conn) adopt(nc *nats.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,9 +202,9 @@ func (c *Conn) adopt(nc *nats.Conn) {
 	}
 }
 
-// Close ends the connection. What was published before is written out first,
-// but not waited for: use [Conn.Flush]. It returns when no event and no
-// handler runs any more. It must not be called from one of them.
+// Close ends the connection. It writes out what was published before, but does not wait for
+// the broker to receive it: use [Conn.Flush]. It returns when no event function and no
+// handler runs any more, and must not be called from one of them.
 func (c *Conn) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -203,8 +212,10 @@ func (c *Conn) Close() {
 	c.subs, c.services = nil, nil
 	c.mu.Unlock()
 
+	limit, cancel := context.WithTimeout(context.Background(), connectTimeout) // nobody waits for these messages any more
+	defer cancel()
 	for s := range services {
-		s.Stop()
+		s.Stop(limit)
 	}
 	c.stop()
 	<-c.done
@@ -213,11 +224,11 @@ func (c *Conn) Close() {
 	}
 }
 
-// Connected tells whether the broker is there, as far as is known.
+// Connected reports whether the broker is connected, as far as is known.
 func (c *Conn) Connected() bool { return c.live.Load() != nil }
 
-// Wait returns when the broker is there. When ctx ends first, the error is
-// that of the last attempt, if there was one.
+// Wait returns when the broker is connected. If ctx ends first, the error is that of the last
+// attempt, if there was one.
 func (c *Conn) Wait(ctx context.Context) error {
 	c.mu.Lock()
 	up := c.up
@@ -235,12 +246,12 @@ func (c *Conn) Wait(ctx context.Context) error {
 	}
 }
 
-// Server is the broker's URL, without user info, for people to read: the one
-// connected to last, or those that are tried.
+// Server returns the broker's URL, without user info, for people to read: the one connected
+// to last, or those that are tried.
 func (c *Conn) Server() string { return *c.server.Load() }
 
-// MaxPayload is the size in bytes of the largest message that the broker
-// takes, headers included ([HeaderRoom]); 0 when not connected.
+// MaxPayload returns the size in bytes of the largest message that the broker accepts,
+// headers included ([HeaderRoom]), or 0 when not connected.
 func (c *Conn) MaxPayload() int {
 	nc := c.live.Load()
 	if nc == nil {
@@ -249,12 +260,11 @@ func (c *Conn) MaxPayload() int {
 	return int(nc.MaxPayload())
 }
 
-// Alive asks the broker for a sign of life (H8) and returns nil when it came.
-// Where nothing can even be written, it may overrun ctx by two seconds.
+// Alive asks the broker for a reply (H8) and returns nil if one came. If the broker reads
+// nothing, it may overrun ctx by two seconds.
 func (c *Conn) Alive(ctx context.Context) error { return c.Flush(ctx) }
 
-// Flush returns nil when the broker has taken all that was published and
-// subscribed before.
+// Flush returns nil when the broker has received everything published and subscribed before.
 func (c *Conn) Flush(ctx context.Context) error {
 	nc := c.live.Load()
 	if nc == nil {
@@ -264,7 +274,7 @@ func (c *Conn) Flush(ctx context.Context) error {
 }
 
 func flush(ctx context.Context, nc *nats.Conn, atMost time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, atMost) // nats.go insists on a deadline
+	ctx, cancel := context.WithTimeout(ctx, atMost) // nats.go requires a deadline
 	defer cancel()
 	if err := nc.FlushWithContext(ctx); err != nil {
 		return fmt.Errorf("flush: %w", err)
@@ -272,8 +282,8 @@ func flush(ctx context.Context, nc *nats.Conn, atMost time.Duration) error {
 	return nil
 }
 
-// Reconnect drops the connection, if there is one, and tries to make it anew
-// at once. While there is none, it only hurries the next attempt.
+// Reconnect drops the connection, if there is one, and reconnects at once. Without a
+// connection it only hurries the next attempt.
 func (c *Conn) Reconnect() error {
 	c.mu.Lock()
 	nc, closed := c.nc, c.closed
@@ -281,13 +291,13 @@ func (c *Conn) Reconnect() error {
 	switch {
 	case closed:
 		return ErrClosed
-	case nc == nil: // run makes another
+	case nc == nil: // run makes another connection
 		select {
 		case c.kick <- struct{}{}:
 		default:
 		}
 	case c.Connected() || nc.IsReconnecting():
-		_ = nc.ForceReconnect() // errs only when nc is closed: then run makes another
+		_ = nc.ForceReconnect() // fails only if nc is closed, and then run makes another connection
 	}
 	return nil
 }

@@ -2,343 +2,321 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
 const (
-	// MaxBatch is how many entries one [Bucket.Write] takes: what a server
-	// takes in one atomic batch.
+	// MaxBatch is the maximum number of entries of one [Bucket.Write]: the server's limit of
+	// an atomic batch.
 	MaxBatch = 1000
-	// MaxValue is the size in bytes of the largest value: an AT line (H5).
+	// MaxValue is the maximum size of a value in bytes: that of an AT line (H5).
 	MaxValue = 1280
 
-	maxKey     = 1024                  // bytes; a subject of 4 KiB would end the connection
+	maxKey     = 1024                  // bytes; a subject of 4 KiB would close the connection
 	maxMessage = MaxValue + HeaderRoom // of the stream, which counts headers too
 
-	// markerTTL is how long a deletion is remembered in the bucket, so that a
-	// late write of a dead run (D5) does not bring the key back.
-	markerTTL = time.Hour
+	ownerKey = "=owner" // not a client's key: there = begins an escape of two hex digits, or "=h."
 
-	headerOperation = "KV-Operation" // of a deletion marker, as in every key-value bucket
-	operationPurge  = "PURGE"
+	// askAgain is how long to wait for an answer before asking again. A question is lost
+	// without notice if the leader that should have answered is gone.
+	askAgain = 500 * time.Millisecond
 )
 
 var (
-	// ErrNoJetStream says that the broker has no JetStream, or none for this
-	// account.
+	// ErrNoJetStream means that the broker has no JetStream, or none for this account.
 	ErrNoJetStream = errors.New("no JetStream at the broker")
-	// ErrRefused says that a key has been written since it was last seen.
-	// Nothing was stored.
-	ErrRefused = errors.New("refused: a key has another last sequence")
+	// ErrRefused means that the bucket has something that the writer has not seen. Nothing
+	// was stored.
+	ErrRefused = errors.New("refused: the bucket has something newer")
+	// ErrFull means that the bucket, its account or the server has no room. Nothing was
+	// stored, but see [Bucket.Write].
+	ErrFull = errors.New("no room")
+	// ErrUnfit means that a bucket may drop what it acknowledged, or cannot be written as a
+	// journal, and that this could not be repaired. The error names the limits.
+	ErrUnfit = errors.New("not fit for a journal")
 )
 
-// BucketConfig is that of an edge's journal.
+// An EntryError means that the bucket will never accept one of the entries of a write.
+// Nothing was stored.
+type EntryError struct {
+	Index int // index of the entry
+	Err   error
+}
+
+func (e *EntryError) Error() string { return fmt.Sprintf("entry %d: %v", e.Index, e.Err) }
+
+func (e *EntryError) Unwrap() error { return e.Err }
+
+// BucketConfig configures an edge's journal.
 type BucketConfig struct {
 	Prefix   string // HERD_SUBJECT_PREFIX
 	Edge     string
-	Replicas int    // of a bucket that is made; 1 to 5
-	Storage  string // of a bucket that is made: "file" or "memory"
+	Replicas int    // for a new bucket; 1 to 5
+	Storage  string // for a new bucket: "file" or "memory"
+	MaxBytes int64  // HERD_JOURNAL_MAX_BYTES; 0 does not change an existing bucket
+	// Clock, unless nil, is called each time the broker reports on the bucket (H8), with the
+	// time that the broker's clock showed and the moment when the report arrived. It must be
+	// quick.
+	Clock func(clock, at time.Time)
 }
 
-// A BucketEntry is a key and its newest value.
+// A BucketEntry is a key and the value last written to it.
 type BucketEntry struct {
 	Key      string // letters, digits, - _ = / and inner single dots
 	Value    []byte // at most MaxValue bytes
-	Expect   uint64 // of a write: the last sequence seen of the key, 0 for none
-	Sequence uint64 // set by a write that succeeded, by Load and by Get
+	Marker   bool   // set by Read: the key was deleted
+	Expect   uint64 // for a write: the last sequence seen of the key; 0 expects nothing
+	Sequence uint64 // set by a write that succeeded, and by Read
 }
 
-// BucketState tells one life of a bucket from another (D5).
+// BucketState identifies one life of a bucket, and says how far it has come (D5, D6).
 type BucketState struct {
-	ID   string // of the stream: when it was made
-	Last uint64 // its last sequence, which only grows within a life
+	ID       string // of the stream: when it was created
+	Last     uint64 // its last sequence, which never decreases within a life
+	Owner    uint64 // sequence of the owner's entry, or of its deletion; 0: none
+	Messages uint64 // number of entries and markers, and the owner's entry
+	Bytes    uint64 // bytes that they take
+	MaxBytes uint64 // limit on Bytes of the bucket or of its account; 0: no limit
+	Replicas int    // how many servers should hold it
+	Copies   int    // how many hold it and are up to date
 }
 
-// Bucket is a key-value bucket in which every write says what it expects to
-// replace. Its methods may be called from any goroutine. Each uses the
-// connection of the moment it is called, and returns [ErrNotConnected] when
-// there is none or when it is lost meanwhile: what was under way then may have
-// been done or not. They end with ctx, which they may overrun by two seconds
-// where nothing can even be written.
+// Bucket is a key-value bucket that one run at a time owns, and in which every write states
+// what the writer has seen. Its methods may be called from any goroutine. Each uses the
+// connection current at the call, and returns [ErrNotConnected] if there is none or if it is
+// lost meanwhile: an operation under way then may or may not have been done. The methods end
+// with ctx, which they may overrun by two seconds if the broker reads nothing.
 type Bucket struct {
 	c       *Conn
 	cfg     BucketConfig
 	name    string // for people and `nats kv`
 	stream  string
-	subject string // of a key, up to the key
+	subject string // prefix of the subjects of keys
 
-	spare sync.Pool // of *[]*nats.Msg for Write: headers are maps, cheaper to fill than to make
+	account atomic.Uint64 // see accountRoom
+	spare   sync.Pool     // of *[]*nats.Msg for Write: headers are maps, cheaper to reuse than to make
 }
 
-// Bucket is the bucket <prefix>_<edge>. Nothing is asked of the broker yet.
+// Bucket returns the bucket <prefix>_<edge>. It does not ask the broker yet.
 func (c *Conn) Bucket(cfg BucketConfig) *Bucket {
 	cfg.Replicas = max(1, cfg.Replicas)
 	name := cfg.Prefix + "_" + cfg.Edge
 	return &Bucket{c: c, cfg: cfg, name: name, stream: "KV_" + name, subject: "$KV." + name + "."}
 }
 
-// Open finds the bucket or makes it. A bucket that is there keeps its values,
-// replicas and storage; where it lacks what writes need, it gets that. The
-// error is an [ErrNoJetStream] where there is none.
-func (b *Bucket) Open(ctx context.Context) error {
-	return b.do(ctx, "open", func(ctx context.Context, nc *nats.Conn, js jetstream.JetStream) error {
-		s, err := js.Stream(ctx, b.stream)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			s, err = js.CreateStream(ctx, b.config())
-		}
-		if err != nil {
-			return err
-		}
-		cfg := s.CachedInfo().Config
-		if cfg.Replicas != b.cfg.Replicas || cfg.Storage != b.storage() {
-			b.c.log.Warn("journal bucket is not as configured", "bucket", b.name,
-				"replicas", cfg.Replicas, "storage", cfg.Storage.String())
-		}
-		if upgrade(&cfg) {
-			if s, err = js.UpdateStream(ctx, cfg); err != nil {
-				return err
-			}
-		}
-		if cfg = s.CachedInfo().Config; upgrade(&cfg) { // an older server ignores what it does not know
-			return errors.New("the server has no atomic batches: NATS 2.12 or later is needed")
-		}
-		return nil
-	})
-}
-
-// config is what nats.go makes of a KeyValueConfig, which has no field for
-// atomic batches.
-func (b *Bucket) config() jetstream.StreamConfig {
-	cfg := jetstream.StreamConfig{
-		Name:              b.stream,
-		Description:       "journal of the edge " + b.cfg.Edge,
-		Subjects:          []string{b.subject + ">"},
-		Storage:           b.storage(),
-		Replicas:          b.cfg.Replicas,
-		MaxMsgsPerSubject: 1,
-		MaxMsgs:           -1,
-		MaxBytes:          -1,
-		MaxMsgSize:        maxMessage,
-		MaxConsumers:      -1,
-		Discard:           jetstream.DiscardNew,
-		Duplicates:        2 * time.Minute,
-		DenyDelete:        true,
-		AllowDirect:       true, // for `nats kv get`
-	}
-	upgrade(&cfg)
-	return cfg
-}
-
-func (b *Bucket) storage() jetstream.StorageType {
-	if b.cfg.Storage == "memory" {
-		return jetstream.MemoryStorage
-	}
-	return jetstream.FileStorage
-}
-
-// upgrade switches on all that writes need, and tells whether something was
-// missing.
-func upgrade(cfg *jetstream.StreamConfig) bool {
-	small := cfg.MaxMsgSize >= 0 && cfg.MaxMsgSize < maxMessage
-	if cfg.AllowAtomicPublish && cfg.AllowMsgTTL && cfg.AllowRollup && !small {
-		return false
-	}
-	cfg.AllowAtomicPublish, cfg.AllowMsgTTL, cfg.AllowRollup = true, true, true
-	if small {
-		cfg.MaxMsgSize = maxMessage
-	}
-	return true
-}
-
-// Write stores the entries in one atomic batch: all, or none. Their keys must
-// differ. It sets the Sequence of each, and returns the last. It is an
-// [ErrRefused] where the last sequence of any key is not the one expected. On
-// any other error they may have been stored: who tries again is then refused.
-func (b *Bucket) Write(ctx context.Context, entries []BucketEntry) (last uint64, err error) {
-	if n := len(entries); n == 0 || n > MaxBatch {
-		return 0, fmt.Errorf("write to bucket %s: %d entries, want 1 to %d", b.name, n, MaxBatch)
-	}
-	room, ok := b.spare.Get().(*[]*nats.Msg)
-	if !ok {
-		room = new([]*nats.Msg)
-	}
-	defer b.spare.Put(room) // nobody keeps a message once it is sent
-	for len(*room) < len(entries) {
-		*room = append(*room, &nats.Msg{Header: make(nats.Header, 4)})
-	}
-	batch := (*room)[:len(entries)]
-	for i := range entries {
-		e := &entries[i]
-		if len(e.Value) > MaxValue {
-			return 0, fmt.Errorf("write to bucket %s: value of %s longer than %d bytes", b.name, e.Key, MaxValue)
-		}
-		if err := b.address(batch[i], e); err != nil {
-			return 0, fmt.Errorf("write to bucket %s: %w", b.name, err)
-		}
-		batch[i].Data = e.Value
-	}
-	err = b.do(ctx, "write to", func(ctx context.Context, _ *nats.Conn, js jetstream.JetStream) error {
-		last, err = commit(ctx, js, batch)
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	first := last - uint64(len(entries)) + 1 // a batch lies in the stream in one piece
-	for i := range entries {
-		entries[i].Sequence = first + uint64(i)
-	}
-	return last, nil
-}
-
-// Delete purges the keys of entries, each only if its last sequence is still
-// Expect; it is no error where it is not. On an error some may be purged.
-func (b *Bucket) Delete(ctx context.Context, entries []BucketEntry) error {
-	return b.do(ctx, "delete from", func(ctx context.Context, _ *nats.Conn, js jetstream.JetStream) error {
-		for some := range slices.Chunk(entries, MaxBatch) {
-			if err := b.purge(ctx, js, some); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// purge tries all at once; where that is refused, each half.
-func (b *Bucket) purge(ctx context.Context, js jetstream.JetStream, entries []BucketEntry) error {
-	batch := make([]*nats.Msg, 0, len(entries))
-	for i := range entries {
-		if entries[i].Expect == 0 {
-			continue // nothing to purge
-		}
-		m := &nats.Msg{Header: nats.Header{}}
-		if err := b.address(m, &entries[i]); err != nil {
-			return err
-		}
-		m.Header[headerOperation] = []string{operationPurge}
-		m.Header[jetstream.MsgRollup] = []string{jetstream.MsgRollupSubject}
-		m.Header[jetstream.MsgTTLHeader] = []string{markerTTL.String()}
-		batch = append(batch, m)
-	}
-	if len(batch) == 0 {
-		return nil
-	}
-	_, err := commit(ctx, js, batch)
-	if !errors.Is(err, ErrRefused) {
-		return err
-	}
-	if len(entries) == 1 {
-		return nil
-	}
-	half := len(entries) / 2
-	if err := b.purge(ctx, js, entries[:half]); err != nil {
-		return err
-	}
-	return b.purge(ctx, js, entries[half:])
-}
-
-// address makes m one to the key of e that expects what e expects; it has no other header.
-func (b *Bucket) address(m *nats.Msg, e *BucketEntry) error {
-	if err := checkKey(e.Key); err != nil {
-		return err
-	}
-	m.Subject = b.subject + e.Key
-	clear(m.Header)
-	m.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(e.Expect, 10)}
-	return nil
-}
-
-// commit stores all messages or none, and returns the sequence of the last.
-func commit(ctx context.Context, js jetstream.JetStream, batch []*nats.Msg) (last uint64, err error) {
-	if len(batch) == 1 { // one fsync less than a batch of one
-		ack, err := js.PublishMsg(ctx, batch[0], jetstream.WithRetryAttempts(0))
-		if err != nil {
-			return 0, refusal(err)
-		}
-		return ack.Sequence, nil
-	}
-	// Only the last message asks for an answer: the wait for an earlier one
-	// would not end with ctx.
-	ack, err := jetstreamext.PublishMsgBatch(ctx, js, batch, jetstreamext.BatchFlowControl{})
-	if err != nil {
-		return 0, refusal(err)
-	}
-	return ack.Sequence, nil
-}
-
-// refusal gives an error of a write its meaning.
-func refusal(err error) error {
-	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
-		return fmt.Errorf("%w: %w", ErrNobody, err) // no bucket, or no JetStream
-	}
-	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
-		switch e.ErrorCode {
-		case jetstream.JSErrCodeStreamWrongLastSequence,
-			jetstream.JSErrCodeStreamWrongLastSequenceConstant: // another write of the key is under way
-			return fmt.Errorf("%w: %w", ErrRefused, err)
-		}
-	}
-	return err
-}
-
-// Get returns the newest entry of a key. ok is false where there is none: then
-// Sequence is that of its deletion, or 0. That is what a next write must expect.
-func (b *Bucket) Get(ctx context.Context, key string) (e BucketEntry, ok bool, err error) {
-	e.Key = key
-	if err := checkKey(key); err != nil {
-		return e, false, fmt.Errorf("get from bucket %s: %w", b.name, err)
-	}
-	err = b.do(ctx, "get from", func(ctx context.Context, nc *nats.Conn, _ jetstream.JetStream) error {
-		m, err := b.newest(ctx, nc, key)
-		if err != nil || m == nil {
-			return err
-		}
-		e.Sequence = m.Sequence
-		if ok, err = m.holds(); ok {
-			e.Value = m.Data
-		}
-		return err
-	})
-	if err != nil {
-		return BucketEntry{Key: key}, false, err
-	}
-	return e, ok, nil
-}
-
-// State is that of the stream now; the zero State where there is no such stream.
+// State returns the current state of the stream, or the zero State if there is no such
+// stream. If the stream was changed since Open repaired it, the error is an [ErrUnfit], with
+// a valid state.
 func (b *Bucket) State(ctx context.Context) (state BucketState, err error) {
-	err = b.do(ctx, "look at", func(ctx context.Context, _ *nats.Conn, js jetstream.JetStream) error {
-		state, err = b.state(ctx, js)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
+	err = b.do(ctx, "look at", func(ctx context.Context, nc *nats.Conn, _ jetstream.JetStream) error {
+		info, err := b.info(ctx, nc)
+		if isAPIError(err, jetstream.JSErrCodeStreamNotFound) {
 			return nil
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		// Ask for the owner last: so no owner's entry with a sequence up to Last is missed.
+		owner, err := b.newest(ctx, nc, ownerKey)
+		if err != nil {
+			return err
+		}
+		state = b.stateOf(info)
+		if owner != nil {
+			state.Owner = owner.Sequence
+		}
+		if state.MaxBytes > 0 && info.Config.MaxBytes <= 0 && state.Bytes > state.MaxBytes/4*3 {
+			b.askAccount(ctx, nc, info) // the account's limit may have been raised
+			state.MaxBytes = b.maxBytes(info)
+		}
+		if wrong := b.wrong(&info.Config); len(wrong) > 0 {
+			return unfit(wrong)
+		}
+		return nil
 	})
 	return state, err
 }
 
-func (b *Bucket) state(ctx context.Context, js jetstream.JetStream) (BucketState, error) {
-	s, err := js.Stream(ctx, b.stream)
-	if err != nil {
-		return BucketState{}, err
+// stateOf returns the state without the owner.
+func (b *Bucket) stateOf(info *jetstream.StreamInfo) BucketState {
+	return BucketState{
+		ID: info.Created.UTC().Format(time.RFC3339Nano), Last: info.State.LastSeq,
+		Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: b.maxBytes(info),
+		Replicas: info.Config.Replicas, Copies: copies(info),
 	}
-	info := s.CachedInfo()
-	return BucketState{ID: info.Created.UTC().Format(time.RFC3339Nano), Last: info.State.LastSeq}, nil
 }
 
-// do calls f with the present connection, and a ctx that ends when it is lost.
-// The error says what was done with the bucket.
+// copies returns how many servers hold all of a stream: the leader, which answers, and the
+// followers that are up to date.
+func copies(info *jetstream.StreamInfo) int {
+	n := 1
+	if info.Cluster != nil {
+		for _, peer := range info.Cluster.Replicas {
+			if peer.Current && !peer.Offline {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// Owner returns the epoch of the run that owns the bucket, or "" if none does, and the
+// sequence of the owner's entry, which Own must expect (D5).
+func (b *Bucket) Owner(ctx context.Context) (epoch string, sequence uint64, err error) {
+	err = b.do(ctx, "ask for the owner of", func(ctx context.Context, nc *nats.Conn, _ jetstream.JetStream) error {
+		m, err := b.newest(ctx, nc, ownerKey)
+		if err != nil || m == nil {
+			return err
+		}
+		sequence = m.Sequence
+		marker, err := m.marks()
+		if !marker {
+			epoch = string(m.Data)
+		}
+		return err
+	})
+	if err != nil {
+		return "", 0, err
+	}
+	return epoch, sequence, nil
+}
+
+// Own makes epoch the owner if the owner's entry still has the sequence expect, 0 for none.
+// Otherwise the error is an [ErrRefused].
+func (b *Bucket) Own(ctx context.Context, epoch string, expect uint64) (sequence uint64, err error) {
+	m := &nats.Msg{Subject: b.subject + ownerKey, Data: []byte(epoch), Header: nats.Header{}}
+	expectOfKey(m, expect)
+	err = b.do(ctx, "own", func(ctx context.Context, _ *nats.Conn, js jetstream.JetStream) error {
+		sequence, err = commit(ctx, js, []*nats.Msg{m})
+		return err
+	})
+	return sequence, err
+}
+
+// info asks the leader of the stream for its description.
+func (b *Bucket) info(ctx context.Context, nc *nats.Conn) (*jetstream.StreamInfo, error) {
+	var info jetstream.StreamInfo
+	if err := api(ctx, nc, "STREAM.INFO."+b.stream, nil, &info); err != nil {
+		return nil, err
+	}
+	if info.Created.IsZero() {
+		return nil, errors.New("the broker's answer is empty")
+	}
+	if b.cfg.Clock != nil && !info.TimeStamp.IsZero() {
+		b.cfg.Clock(info.TimeStamp, time.Now())
+	}
+	return &info, nil
+}
+
+// api asks JetStream a question that changes nothing, until it is answered. question may be
+// nil.
+func api(ctx context.Context, nc *nats.Conn, subject string, question, answer any) error {
+	var text []byte
+	if question != nil {
+		var err error
+		if text, err = json.Marshal(question); err != nil {
+			return err
+		}
+	}
+	for {
+		m, err := ask(ctx, nc, "$JS.API."+subject, text)
+		if err != nil {
+			return err
+		}
+		var refusal struct {
+			Error *jetstream.APIError `json:"error"`
+		}
+		if err := json.Unmarshal(m.Data, &refusal); err != nil {
+			return fmt.Errorf("answer of the broker: %w", err)
+		}
+		switch e := refusal.Error; {
+		case e == nil:
+			if err := json.Unmarshal(m.Data, answer); err != nil {
+				return fmt.Errorf("answer of the broker: %w", err)
+			}
+			return nil
+		case e.Code != 503 || isAPIError(e, noJetStreamCodes...): // a 503 may mean that there is no leader yet
+			return e
+		}
+		if err := rest(ctx, askAgain); err != nil {
+			return err
+		}
+	}
+}
+
+// ask sends a question repeatedly until it is answered.
+func ask(ctx context.Context, nc *nats.Conn, subject string, question []byte) (*nats.Msg, error) {
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer sub.Unsubscribe()
+	for {
+		if err := nc.PublishRequest(subject, inbox, question); err != nil {
+			return nil, err
+		}
+		if m, err := next(ctx, sub, askAgain); !errors.Is(err, errSilent) {
+			return m, err
+		}
+	}
+}
+
+var errSilent = errors.New("no answer")
+
+// next waits for a message. The error is errSilent if none arrives in time.
+func next(ctx context.Context, sub *nats.Subscription, atMost time.Duration) (*nats.Msg, error) {
+	waiting, cancel := context.WithTimeoutCause(ctx, atMost, errSilent)
+	defer cancel()
+	m, err := sub.NextMsgWithContext(waiting)
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(waiting), errSilent) && errors.Is(err, context.DeadlineExceeded) {
+		return nil, errSilent
+	}
+	return m, err
+}
+
+// rest sleeps for d. The error is that of ctx.
+func rest(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// noJetStreamCodes are the answers of a server without JetStream, or without JetStream for
+// the account.
+var noJetStreamCodes = []jetstream.ErrorCode{jetstream.JSErrCodeJetStreamNotEnabled, jetstream.JSErrCodeJetStreamNotEnabledForAccount}
+
+// isAPIError reports whether err is an answer of JetStream with one of these codes.
+func isAPIError(err error, codes ...jetstream.ErrorCode) bool {
+	e, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return false
+	}
+	for _, code := range codes {
+		if e.ErrorCode == code {
+			return true
+		}
+	}
+	return false
+}
+
+// do calls f with the current connection and a ctx that ends when it is lost. The error says
+// what was done with the bucket.
 func (b *Bucket) do(ctx context.Context, what string, f func(context.Context, *nats.Conn, jetstream.JetStream) error) error {
 	err := b.c.whileConnected(ctx, func(ctx context.Context, nc *nats.Conn) error {
 		js, err := jetstream.New(nc)
@@ -346,8 +324,7 @@ func (b *Bucket) do(ctx context.Context, what string, f func(context.Context, *n
 			return err
 		}
 		err = f(ctx, nc, js)
-		if errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, ErrNobody) ||
-			errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+		if errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, ErrNobody) || isAPIError(err, noJetStreamCodes...) {
 			return fmt.Errorf("%w: %w", ErrNoJetStream, err)
 		}
 		return err
@@ -358,8 +335,8 @@ func (b *Bucket) do(ctx context.Context, what string, f func(context.Context, *n
 	return nil
 }
 
-// whileConnected calls f with the present connection, and a ctx that ends when
-// it is lost: a request of nats.go waits on over that.
+// whileConnected calls f with the current connection and a ctx that ends when it is lost,
+// because a request of nats.go keeps waiting after that.
 func (c *Conn) whileConnected(ctx context.Context, f func(context.Context, *nats.Conn) error) error {
 	nc := c.live.Load()
 	if nc == nil {
@@ -376,7 +353,7 @@ func (c *Conn) whileConnected(ctx context.Context, f func(context.Context, *nats
 			cancel(ErrNotConnected)
 		}
 	})
-	if !nc.IsConnected() { // was lost before there was anyone to tell
+	if !nc.IsConnected() { // was lost before the listener was added
 		return ErrNotConnected
 	}
 	err := f(ctx, nc)
@@ -389,8 +366,8 @@ func (c *Conn) whileConnected(ctx context.Context, f func(context.Context, *nats
 	return err
 }
 
-// isLost says whether err is that of a connection that is gone or breaks. A full buffer
-// is written out by whoever fills it, so a publish may be the first to meet one that breaks.
+// isLost reports whether err means that the connection is lost or breaking. A publisher that
+// fills the buffer writes it out, so a publish may be the first to fail.
 func isLost(err error) bool {
 	if _, broken := errors.AsType[*net.OpError](err); broken {
 		return true
@@ -398,8 +375,7 @@ func isLost(err error) bool {
 	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrReconnectBufExceeded)
 }
 
-// checkKey refuses what NATS would refuse as a key, or break the connection
-// over.
+// checkKey refuses a key that NATS would refuse, or for which it would close the connection.
 func checkKey(key string) error {
 	bad := key == "" || len(key) > maxKey || key[0] == '.' || key[len(key)-1] == '.' || strings.Contains(key, "..")
 	for i := 0; i < len(key) && !bad; i++ {
@@ -411,7 +387,7 @@ func checkKey(key string) error {
 		}
 	}
 	if bad {
-		return fmt.Errorf("%.40q is no key", key)
+		return fmt.Errorf("%.40q is not a valid key", key)
 	}
 	return nil
 }

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +17,7 @@ import (
 
 	"herd/broker"
 	"herd/broker/brokertest"
+	"herd/broker/options"
 )
 
 // journal opens Clark's bucket.
@@ -29,7 +30,7 @@ func journal(t *testing.T, c *broker.Conn) *broker.Bucket {
 	return b
 }
 
-// jetStreamOf is the view of somebody else who looks into the broker.
+// jetStreamOf returns JetStream as seen by another client.
 func jetStreamOf(t *testing.T, url string) jetstream.JetStream {
 	t.Helper()
 	nc, err := nats.Connect(url)
@@ -44,7 +45,7 @@ func jetStreamOf(t *testing.T, url string) jetstream.JetStream {
 	return js
 }
 
-// fresh is n entries with keys that no other first has.
+// fresh returns n entries whose keys begin with first.
 func fresh(first string, n int) []broker.BucketEntry {
 	entries := make([]broker.BucketEntry, n)
 	for i := range entries {
@@ -54,20 +55,26 @@ func fresh(first string, n int) []broker.BucketEntry {
 	return entries
 }
 
+// write writes the entries after everything that b holds.
 func write(t *testing.T, b *broker.Bucket, entries []broker.BucketEntry) (last uint64) {
 	t.Helper()
-	last, err := b.Write(soon(t), entries)
+	last, err := b.Write(soon(t), state(t, b).Last, entries)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return last
 }
 
-// load returns all of b by key.
-func load(t *testing.T, b *broker.Bucket) (map[string]broker.BucketEntry, broker.BucketState) {
+// read returns what follows after, the newest of each key.
+func read(t *testing.T, b *broker.Bucket, after uint64) (map[string]broker.BucketEntry, broker.BucketState) {
 	t.Helper()
 	all := make(map[string]broker.BucketEntry)
-	state, err := b.Load(soon(t), func(e broker.BucketEntry) {
+	last := after
+	state, err := b.Read(soon(t), after, func(e broker.BucketEntry) {
+		if e.Sequence <= last {
+			t.Errorf("%s at %d comes after %d", e.Key, e.Sequence, last)
+		}
+		last = e.Sequence
 		e.Value = bytes.Clone(e.Value)
 		all[e.Key] = e
 	})
@@ -77,13 +84,12 @@ func load(t *testing.T, b *broker.Bucket) (map[string]broker.BucketEntry, broker
 	return all, state
 }
 
-func get(t *testing.T, b *broker.Bucket, key string) (broker.BucketEntry, bool) {
+// load returns all of b by key, without markers.
+func load(t *testing.T, b *broker.Bucket) (map[string]broker.BucketEntry, broker.BucketState) {
 	t.Helper()
-	e, ok, err := b.Get(soon(t), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e, ok
+	all, state := read(t, b, 0)
+	maps.DeleteFunc(all, func(_ string, e broker.BucketEntry) bool { return e.Marker })
+	return all, state
 }
 
 func state(t *testing.T, b *broker.Bucket) broker.BucketState {
@@ -95,7 +101,7 @@ func state(t *testing.T, b *broker.Bucket) broker.BucketState {
 	return s
 }
 
-// holds fails the test where b does not hold exactly want.
+// holds fails the test unless b holds exactly want.
 func holds(t *testing.T, b *broker.Bucket, want []broker.BucketEntry) {
 	t.Helper()
 	got, _ := load(t, b)
@@ -110,19 +116,43 @@ func holds(t *testing.T, b *broker.Bucket, want []broker.BucketEntry) {
 	}
 }
 
+func TestABucketTellsTheBrokersClock(t *testing.T) { // H8
+	t.Parallel()
+	s := brokertest.Start(t, brokertest.JetStream)
+	c, _ := connect(t, s.URL())
+	told := 0
+	b := c.Bucket(broker.BucketConfig{Prefix: "herd", Edge: "Clark", Clock: func(clock, at time.Time) {
+		told++
+		if off := clock.Sub(at).Abs(); off > patience || time.Since(at) > patience {
+			t.Errorf("at %v the clock was %v", at, clock)
+		}
+	}})
+	if state(t, b); told != 0 {
+		t.Error("a bucket that is not there told a clock")
+	}
+	if err := b.Open(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	opened := told
+	state(t, b)
+	if read := told; read != opened+1 {
+		t.Errorf("the state told it %d times, want once", read-opened)
+	}
+	if load(t, b); told < opened+2 {
+		t.Error("reading did not tell it")
+	}
+}
+
 func TestABucketKeepsWhatIsWritten(t *testing.T) { // D1
 	t.Parallel()
 	s := brokertest.Start(t, brokertest.JetStream)
 	c, _ := connect(t, s.URL())
 	b := journal(t, c)
 	before := state(t, b)
-	if _, err := time.Parse(time.RFC3339Nano, before.ID); err != nil || before.Last != 0 {
+	if _, err := time.Parse(time.RFC3339Nano, before.ID); err != nil || before.Last != 0 || before.Messages != 0 {
 		t.Errorf("the new bucket is %+v", before)
 	}
 	holds(t, b, nil)
-	if e, ok := get(t, b, "kiwi.cs.ucla.edu"); ok || e.Sequence != 0 {
-		t.Errorf("found %+v in an empty bucket", e)
-	}
 
 	entries := fresh("kiwi", 3)
 	entries[1].Value = bytes.Repeat([]byte("x"), broker.MaxValue)
@@ -142,14 +172,15 @@ func TestABucketKeepsWhatIsWritten(t *testing.T) { // D1
 	}
 	entries[0] = second[0]
 	holds(t, b, entries)
-	if e, ok := get(t, b, entries[0].Key); !ok || string(e.Value) != "newer" || e.Sequence != 4 {
-		t.Errorf("got %+v, %v", e, ok)
+	_, st := load(t, b)
+	if want := (broker.BucketState{ID: before.ID, Last: 4, Messages: 3, Bytes: st.Bytes, Replicas: 1, Copies: 1}); st != want || st.Bytes < broker.MaxValue {
+		t.Errorf("state %+v, want %+v", st, want)
 	}
-	if _, st := load(t, b); st != (broker.BucketState{ID: before.ID, Last: 4}) || state(t, b) != st {
-		t.Errorf("state %+v while loading, %+v later", st, state(t, b))
+	if again := state(t, b); again != st {
+		t.Errorf("state %+v while reading, %+v later", st, again)
 	}
 
-	// A second run finds it as it is, and an operator can read it.
+	// A second run finds it unchanged, and an operator can read it.
 	holds(t, journal(t, c), entries)
 	kv, err := jetStreamOf(t, s.URL()).KeyValue(soon(t), "herd_Clark")
 	if err != nil {
@@ -160,38 +191,165 @@ func TestABucketKeepsWhatIsWritten(t *testing.T) { // D1
 	}
 }
 
-func TestARefusedBatchLeavesNothing(t *testing.T) { // D5
+func TestWhatTheWriterHasNotSeenRefusesAll(t *testing.T) { // D5
+	t.Parallel()
+	s := brokertest.Start(t, brokertest.JetStream)
+	c, _ := connect(t, s.URL())
+	refusesAll(t, journal(t, c))
+}
+
+// refusesAll checks every expectation of writes and deletions against an empty bucket.
+func refusesAll(t *testing.T, b *broker.Bucket) {
+	t.Helper()
+	old := fresh("old", 25)
+	last := write(t, b, old)
+	refused := func(what string, last uint64, batch []broker.BucketEntry) {
+		t.Helper()
+		for name, do := range map[string]func(context.Context, uint64, []broker.BucketEntry) (uint64, error){"write": b.Write, "delete": b.Delete} {
+			newLast, err := do(soon(t), last, batch)
+			if !errors.Is(err, broker.ErrRefused) || newLast != 0 {
+				t.Errorf("%s, %s: %d, %v, want %v", name, what, newLast, err, broker.ErrRefused)
+			}
+			if batch[0].Sequence != 0 {
+				t.Errorf("%s, %s: a sequence is set", name, what)
+			}
+		}
+	}
+	batch := slices.Concat(slices.Clone(old), fresh("new", 25))
+	for i := range batch[:25] {
+		batch[i].Expect, batch[i].Sequence, batch[i].Value = old[i].Sequence, 0, []byte("never")
+	}
+	for _, wrong := range []uint64{0, last - 1, last + 1, last + 1000} {
+		refused(fmt.Sprint("last is ", wrong), wrong, batch)
+		refused(fmt.Sprint("one entry, last is ", wrong), wrong, batch[:1])
+		refused(fmt.Sprint("one that expects nothing, last is ", wrong), wrong, batch[25:26])
+	}
+	for _, stale := range []int{0, 17, 30, 49} {
+		batch[stale].Expect += 1000
+		refused(fmt.Sprintf("entry %d is stale", stale), last, batch)
+		refused(fmt.Sprintf("entry %d alone is stale", stale), last, batch[stale:stale+1])
+		batch[stale].Expect -= 1000
+	}
+	holds(t, b, old)
+	if got := state(t, b).Last; got != last {
+		t.Errorf("last is %d after refusals, want %d", got, last)
+	}
+
+	// An entry that expects nothing is written whatever its key holds.
+	batch[3].Expect = 0
+	newLast, err := b.Write(soon(t), last, batch)
+	if err != nil || newLast != last+50 || batch[49].Sequence != newLast {
+		t.Fatalf("wrote to %d, %v", newLast, err)
+	}
+	holds(t, b, batch)
+	for i := range batch {
+		batch[i].Expect = batch[i].Sequence
+	}
+	batch[3].Expect = 0
+	if newLast, err = b.Delete(soon(t), newLast, batch); err != nil || newLast != last+100 {
+		t.Fatalf("deleted to %d, %v", newLast, err)
+	}
+	holds(t, b, nil)
+	late := fresh("new", 1)
+	if _, err := b.Write(soon(t), newLast-1, late); !errors.Is(err, broker.ErrRefused) {
+		t.Errorf("a late write: %v", err)
+	}
+	if newLast, err = b.Write(soon(t), newLast, late); err != nil || newLast != last+101 {
+		t.Errorf("made anew: %d, %v", newLast, err)
+	}
+	holds(t, b, late)
+}
+
+func TestABucketHasOneOwner(t *testing.T) { // D5
+	t.Parallel()
+	s := brokertest.Start(t, brokertest.JetStream)
+	c, _ := connect(t, s.URL())
+	ownedByOne(t, journal(t, c))
+}
+
+// ownedByOne checks who may own an empty bucket.
+func ownedByOne(t *testing.T, b *broker.Bucket) {
+	t.Helper()
+	isOwned := func(epoch string, sequence uint64) {
+		t.Helper()
+		if e, n, err := b.Owner(soon(t)); e != epoch || n != sequence || err != nil {
+			t.Errorf("it is owned by %q at %d, %v; want %q at %d", e, n, err, epoch, sequence)
+		}
+		if st := state(t, b); st.Owner != sequence {
+			t.Errorf("the state says that its owner is at %d, want %d", st.Owner, sequence)
+		}
+		for _, after := range []uint64{0, sequence, state(t, b).Last} {
+			all, st := read(t, b, after)
+			if _, told := all["=owner"]; told || st.Owner != sequence {
+				t.Errorf("read after %d: the owner is told (%v), at %d, want %d", after, told, st.Owner, sequence)
+			}
+		}
+	}
+	isOwned("", 0)
+	if _, err := b.Own(soon(t), clarkEpoch, 1); !errors.Is(err, broker.ErrRefused) {
+		t.Errorf("owned with the wrong sequence: %v", err)
+	}
+	first, err := b.Own(soon(t), clarkEpoch, 0)
+	if err != nil || first != 1 {
+		t.Fatalf("owned at %d, %v", first, err)
+	}
+	isOwned(clarkEpoch, 1)
+	if _, err := b.Own(soon(t), jaquezEpoch, 0); !errors.Is(err, broker.ErrRefused) {
+		t.Errorf("owned twice: %v", err)
+	}
+	entries := fresh("kiwi", 3)
+	last, err := b.Write(soon(t), first, entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	isOwned(clarkEpoch, 1)
+	second, err := b.Own(soon(t), jaquezEpoch, first)
+	if err != nil || second != last+1 {
+		t.Fatalf("owned at %d, %v", second, err)
+	}
+	isOwned(jaquezEpoch, second)
+	// The first owner's next write is refused, whatever its keys.
+	for _, n := range []int{1, 2} {
+		if _, err := b.Write(soon(t), last, fresh("late", n)); !errors.Is(err, broker.ErrRefused) {
+			t.Errorf("%d entries of the first owner: %v", n, err)
+		}
+	}
+	holds(t, b, entries)
+}
+
+func TestAnOwnerThatIsDeletedIsNone(t *testing.T) {
 	t.Parallel()
 	s := brokertest.Start(t, brokertest.JetStream)
 	c, _ := connect(t, s.URL())
 	b := journal(t, c)
-	old := fresh("old", 25)
-	write(t, b, old)
-	for _, stale := range []int{0, 17, 30, 49} {
-		batch := slices.Concat(slices.Clone(old), fresh("new", 25))
-		for i := range batch[:25] {
-			batch[i].Expect, batch[i].Sequence, batch[i].Value = old[i].Sequence, 0, []byte("never")
-		}
-		batch[stale].Expect += 1000
-		last, err := b.Write(soon(t), batch)
-		if !errors.Is(err, broker.ErrRefused) || last != 0 {
-			t.Errorf("entry %d is stale: %d, %v", stale, last, err)
-		}
-		if batch[1].Sequence != 0 {
-			t.Error("a sequence is set")
-		}
-		holds(t, b, old)
-		if last := state(t, b).Last; last != 25 {
-			t.Errorf("last is %d after a refusal", last)
-		}
+	sequence, err := b.Own(soon(t), clarkEpoch, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, expect := range []uint64{0, 24, 26} { // alone
-		_, err := b.Write(soon(t), []broker.BucketEntry{{Key: old[24].Key, Expect: expect}})
-		if !errors.Is(err, broker.ErrRefused) {
-			t.Errorf("expecting %d: %v", expect, err)
-		}
+	kv, err := jetStreamOf(t, s.URL()).KeyValue(soon(t), "herd_Clark")
+	if err != nil {
+		t.Fatal(err)
 	}
-	holds(t, b, old)
+	if err := kv.Delete(soon(t), "=owner"); err != nil {
+		t.Fatal(err)
+	}
+	epoch, marker, err := b.Owner(soon(t))
+	if epoch != "" || marker != sequence+1 || err != nil || state(t, b).Owner != marker {
+		t.Errorf("owned by %q at %d, %v", epoch, marker, err)
+	}
+	if _, err := b.Own(soon(t), jaquezEpoch, marker); err != nil {
+		t.Error(err)
+	}
+	stream, err := jetStreamOf(t, s.URL()).Stream(soon(t), "KV_herd_Clark")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	if epoch, at, err := b.Owner(soon(t)); epoch != "" || at != 0 || err != nil || state(t, b).Owner != 0 {
+		t.Errorf("after a purge owned by %q at %d, %v", epoch, at, err)
+	}
 }
 
 func TestTheLargestBatchIsOnePiece(t *testing.T) {
@@ -208,15 +366,15 @@ func TestTheLargestBatchIsOnePiece(t *testing.T) {
 		t.Errorf("last is %d, the first %d", last, entries[0].Sequence)
 	}
 	holds(t, b, append(loaded(t, b, "before"), entries...))
-	if _, err := b.Write(soon(t), append(entries, fresh("one", 1)...)); err == nil {
+	if _, err := b.Write(soon(t), 7+broker.MaxBatch, append(entries, fresh("one", 1)...)); err == nil {
 		t.Error("a larger one is taken")
 	}
-	if _, err := b.Write(soon(t), nil); err == nil {
+	if _, err := b.Write(soon(t), 7+broker.MaxBatch, nil); err == nil {
 		t.Error("an empty one is taken")
 	}
 }
 
-// loaded is the entries of b whose keys begin with first.
+// loaded returns the entries of b whose keys begin with first.
 func loaded(t *testing.T, b *broker.Bucket, first string) (entries []broker.BucketEntry) {
 	all, _ := load(t, b)
 	for key, e := range all {
@@ -227,127 +385,54 @@ func loaded(t *testing.T, b *broker.Bucket, first string) (entries []broker.Buck
 	return entries
 }
 
-func TestABucketThatIsThereGetsAtomicBatches(t *testing.T) {
-	t.Parallel()
-	s := brokertest.Start(t, brokertest.JetStream)
-	c, _ := connect(t, s.URL())
-	js := jetStreamOf(t, s.URL())
-	plain := jetstream.KeyValueConfig{Bucket: "herd_Clark", MaxValueSize: 100, Description: "made by hand"}
-	kv, err := js.CreateKeyValue(soon(t), plain)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := kv.PutString(soon(t), "kiwi", "by hand"); err != nil {
-		t.Fatal(err)
-	}
-	b := c.Bucket(broker.BucketConfig{Prefix: "herd", Edge: "Clark"})
-	if _, err := b.Write(soon(t), fresh("a", 2)); err == nil || errors.Is(err, broker.ErrRefused) {
-		t.Errorf("written without: %v", err)
-	}
-	journal(t, c)
-	entries := fresh("a", 2)
-	entries[0].Value = bytes.Repeat([]byte("x"), broker.MaxValue)
-	write(t, b, entries)
-	holds(t, b, append(loaded(t, b, "kiwi"), entries...))
-	if e, ok := get(t, b, "kiwi"); !ok || string(e.Value) != "by hand" {
-		t.Errorf("got %+v, %v", e, ok)
-	}
-	info, err := js.Stream(soon(t), "KV_herd_Clark")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := info.CachedInfo().Config.Description; d != plain.Description {
-		t.Errorf("the description became %q", d)
-	}
-
-	// nats.go's own way to make a bucket switches them off again.
-	plain.MaxValueSize, plain.LimitMarkerTTL = 0, time.Hour
-	if _, err := js.CreateOrUpdateKeyValue(soon(t), plain); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Write(soon(t), fresh("b", 2)); err == nil || errors.Is(err, broker.ErrRefused) {
-		t.Errorf("written without: %v", err)
-	}
-	journal(t, c)
-	write(t, b, fresh("b", 2))
-}
-
-func TestWhatIsDeletedCanBeMadeAnew(t *testing.T) { // S4
+func TestADeletionIsReadAndForgottenInTheEnd(t *testing.T) { // S4
 	t.Parallel()
 	s := brokertest.Start(t, brokertest.JetStream)
 	c, _ := connect(t, s.URL())
 	b := journal(t, c)
-	entries := fresh("kiwi", 40)
-	write(t, b, entries)
+	entries := fresh("kiwi", 4)
+	last := write(t, b, entries)
 	for i := range entries {
 		entries[i].Expect = entries[i].Sequence
 	}
-	newer := slices.Clone(entries[10:13])
-	write(t, b, newer)
-
-	if err := b.Delete(soon(t), append(entries[:30:30], broker.BucketEntry{Key: "unknown"})); err != nil {
+	if _, err := b.Delete(soon(t), last, entries[:2]); err != nil {
 		t.Fatal(err)
 	}
-	holds(t, b, append(newer, entries[30:]...))
-	e, ok := get(t, b, entries[0].Key)
-	if ok || e.Sequence <= 43 || len(e.Value) > 0 {
-		t.Errorf("got %+v, %v of a deleted key", e, ok)
+	// An operator's deletion is a deletion too.
+	js := jetStreamOf(t, s.URL())
+	kv, err := js.KeyValue(soon(t), "herd_Clark")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if e, ok := get(t, b, "unknown"); ok || e.Sequence != 0 {
-		t.Errorf("got %+v, %v of a key that never was", e, ok)
+	if err := errors.Join(kv.Delete(soon(t), entries[2].Key), kv.Purge(soon(t), entries[3].Key)); err != nil {
+		t.Fatal(err)
 	}
-
-	late := entries[:1:1]
-	for _, late[0].Expect = range []uint64{0, 1} { // a dead run's
-		if _, err := b.Write(soon(t), late); !errors.Is(err, broker.ErrRefused) {
-			t.Errorf("expecting %d: %v, want %v", late[0].Expect, err, broker.ErrRefused)
+	holds(t, b, nil)
+	all, st := read(t, b, last)
+	for i, e := range entries {
+		want := broker.BucketEntry{Key: e.Key, Marker: true, Sequence: last + uint64(i) + 1}
+		if got := all[e.Key]; got.Key != want.Key || !got.Marker || got.Value != nil || got.Sequence != want.Sequence {
+			t.Errorf("read %+v, want %+v", got, want)
 		}
 	}
-	late[0].Expect = e.Sequence
-	anew := append(late, fresh("other", 1)...)
-	write(t, b, anew)
-	holds(t, b, slices.Concat(newer, entries[30:], anew))
-
-	// What an operator deletes is deleted too.
-	kv, err := jetStreamOf(t, s.URL()).KeyValue(soon(t), "herd_Clark")
+	if len(all) != 4 || st.Messages != 4 || st.Last != last+4 {
+		t.Errorf("%d markers, state %+v", len(all), st)
+	}
+	stream, err := js.Stream(soon(t), "KV_herd_Clark")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(kv.Delete(soon(t), newer[0].Key), kv.Purge(soon(t), newer[1].Key)); err != nil {
-		t.Fatal(err)
+	for _, e := range entries[:2] {
+		m, err := stream.GetLastMsgForSubject(soon(t), "$KV.herd_Clark."+e.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ttl, err := time.ParseDuration(m.Header.Get(jetstream.MsgTTLHeader)); err != nil || ttl != time.Hour {
+			t.Errorf("the marker lives %v, %v", ttl, err)
+		}
 	}
-	holds(t, b, slices.Concat(newer[2:], entries[30:], anew))
-	if e, ok := get(t, b, newer[0].Key); ok || e.Sequence != state(t, b).Last-1 {
-		t.Errorf("got %+v, %v", e, ok)
-	}
-}
-
-func TestADeletionIsForgottenInTheEnd(t *testing.T) {
-	t.Parallel()
-	s := brokertest.Start(t, brokertest.JetStream)
-	c, _ := connect(t, s.URL())
-	b := journal(t, c)
-	entries := fresh("kiwi", 2)
-	write(t, b, entries)
-	for i := range entries {
-		entries[i].Expect = entries[i].Sequence
-	}
-	if err := b.Delete(soon(t), entries); err != nil {
-		t.Fatal(err)
-	}
-	stream, err := jetStreamOf(t, s.URL()).Stream(soon(t), "KV_herd_Clark")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := stream.GetLastMsgForSubject(soon(t), "$KV.herd_Clark."+entries[1].Key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if ttl, err := time.ParseDuration(m.Header.Get(jetstream.MsgTTLHeader)); err != nil || ttl != time.Hour {
-		t.Errorf("the marker lives %v, %v", ttl, err)
-	}
-	if n := stream.CachedInfo().State.Msgs; n != 2 {
-		t.Errorf("%d messages are left, want the two markers", n)
+	if _, err := kv.Get(soon(t), entries[0].Key); !errors.Is(err, jetstream.ErrKeyNotFound) {
+		t.Errorf("an operator gets %v of a deleted key", err)
 	}
 }
 
@@ -374,20 +459,21 @@ func TestABucketOutlivesTheServer(t *testing.T) { // D2
 	}
 	holds(t, b, entries)
 	more := fresh("more", 100)
-	write(t, b, more) // it still takes atomic batches
+	write(t, b, more) // it still accepts atomic batches
 	holds(t, b, append(entries, more...))
 }
 
-// everything does all that can be done with a bucket.
+// everything performs every operation on a bucket.
 func everything(t *testing.T, b *broker.Bucket) map[string]error {
 	errs := make(map[string]error)
 	errs["open"] = b.Open(soon(t))
-	_, errs["write one"] = b.Write(soon(t), fresh("kiwi", 1))
-	_, errs["write two"] = b.Write(soon(t), fresh("kiwi", 2))
-	_, _, errs["get"] = b.Get(soon(t), "kiwi")
-	errs["delete"] = b.Delete(soon(t), []broker.BucketEntry{{Key: "kiwi", Expect: 1}})
+	_, _, errs["owner"] = b.Owner(soon(t))
+	_, errs["write own"] = b.Own(soon(t), clarkEpoch, 0)
+	_, errs["write one"] = b.Write(soon(t), 0, fresh("kiwi", 1))
+	_, errs["write two"] = b.Write(soon(t), 0, fresh("kiwi", 2))
+	_, errs["write a deletion"] = b.Delete(soon(t), 0, fresh("kiwi", 1))
 	_, errs["state"] = b.State(soon(t))
-	_, errs["load"] = b.Load(soon(t), func(broker.BucketEntry) {})
+	_, errs["read"] = b.Read(soon(t), 0, func(broker.BucketEntry) {})
 	return errs
 }
 
@@ -395,18 +481,14 @@ func TestABrokerWithoutJetStreamSaysSo(t *testing.T) { // D4
 	t.Parallel()
 	s := brokertest.Start(t)
 	c, _ := connect(t, s.URL())
-	start := time.Now()
 	for what, err := range everything(t, c.Bucket(broker.BucketConfig{Prefix: "herd", Edge: "Clark", Replicas: 1})) {
 		want := broker.ErrNoJetStream
-		if strings.HasPrefix(what, "write") || what == "delete" {
-			want = broker.ErrNobody // it may be the bucket that is missing
+		if strings.HasPrefix(what, "write") {
+			want = broker.ErrNobody // here the bucket may be what is missing
 		}
 		if !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", what, err, want)
 		}
-	}
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("that took %v", took)
 	}
 }
 
@@ -420,17 +502,17 @@ func TestABucketThatIsGoneIsMadeAnew(t *testing.T) { // D5
 	if err := jetStreamOf(t, s.URL()).DeleteKeyValue(soon(t), "herd_Clark"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Write(soon(t), fresh("kiwi", 2)); !errors.Is(err, broker.ErrNobody) {
+	if _, err := b.Write(soon(t), 3, fresh("kiwi", 2)); !errors.Is(err, broker.ErrNobody) {
 		t.Errorf("write: %v, want %v", err, broker.ErrNobody)
 	}
 	if got, err := b.State(soon(t)); err != nil || got != (broker.BucketState{}) {
 		t.Errorf("state %+v, %v; want the zero State", got, err)
 	}
-	if _, _, err := b.Get(soon(t), "kiwi.0"); err == nil || errors.Is(err, broker.ErrNoJetStream) {
-		t.Errorf("get: %v", err)
+	if _, _, err := b.Owner(soon(t)); err == nil || errors.Is(err, broker.ErrNoJetStream) {
+		t.Errorf("owner: %v", err)
 	}
-	if _, err := b.Load(soon(t), func(broker.BucketEntry) {}); err == nil || errors.Is(err, broker.ErrNoJetStream) {
-		t.Errorf("load: %v", err)
+	if _, err := b.Read(soon(t), 0, func(broker.BucketEntry) {}); err == nil || errors.Is(err, broker.ErrNoJetStream) {
+		t.Errorf("read: %v", err)
 	}
 	journal(t, c)
 	if after := state(t, b); after.ID == before.ID || after.Last != 0 {
@@ -446,10 +528,10 @@ func TestALostConnectionEndsWhatIsUnderWay(t *testing.T) {
 	b := journal(t, c)
 	write(t, b, fresh("before", 2))
 	calls := map[string]func(context.Context) error{
-		"write one": func(ctx context.Context) error { _, err := b.Write(ctx, fresh("one", 1)); return err },
-		"write 500": func(ctx context.Context) error { _, err := b.Write(ctx, fresh("many", 500)); return err },
-		"get":       func(ctx context.Context) error { _, _, err := b.Get(ctx, "before.0"); return err },
-		"load":      func(ctx context.Context) error { _, err := b.Load(ctx, func(broker.BucketEntry) {}); return err },
+		"write one": func(ctx context.Context) error { _, err := b.Write(ctx, 2, fresh("one", 1)); return err },
+		"write 500": func(ctx context.Context) error { _, err := b.Write(ctx, 2, fresh("many", 500)); return err },
+		"owner":     func(ctx context.Context) error { _, _, err := b.Owner(ctx); return err },
+		"read":      func(ctx context.Context) error { _, err := b.Read(ctx, 0, func(broker.BucketEntry) {}); return err },
 	}
 	for what, call := range calls {
 		network.Silence()
@@ -459,7 +541,7 @@ func TestALostConnectionEndsWhatIsUnderWay(t *testing.T) {
 		}
 		cancel()
 		errs := make(chan error)
-		go func() { errs <- call(context.Background()) }() // bounded by the connection alone
+		go func() { errs <- call(context.Background()) }() // bounded only by the connection
 		select {
 		case err := <-errs:
 			t.Errorf("%s: ended with %v before anything happened", what, err)
@@ -478,7 +560,7 @@ func TestALostConnectionEndsWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestWritesGoOnOverReconnects(t *testing.T) {
+func TestWritesGoOnOverReconnects(t *testing.T) { // D5
 	t.Parallel()
 	s := brokertest.Start(t, brokertest.JetStream)
 	network := brokertest.Proxy(t, s.Addr())
@@ -486,29 +568,46 @@ func TestWritesGoOnOverReconnects(t *testing.T) {
 	b := journal(t, c)
 	entries := fresh("kiwi", 20)
 	cuts, failures := 0, 0
+	last := uint64(0)
+	// readOn reads what a failed write may have stored.
+	readOn := func() bool {
+		seen := make(map[string]uint64)
+		st, err := b.Read(soon(t), last, func(e broker.BucketEntry) { seen[e.Key] = e.Sequence })
+		if errors.Is(err, broker.ErrNotConnected) {
+			_ = c.Wait(soon(t))
+			return false
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(seen) != 0 && len(seen) != 20 || st.Last != last+uint64(len(seen)) {
+			t.Fatalf("%d entries are there of a batch of 20, last is %d after %d", len(seen), st.Last, last)
+		}
+		for k := range entries {
+			if sequence, ok := seen[entries[k].Key]; ok {
+				entries[k].Expect = sequence
+			}
+		}
+		last = st.Last
+		return true
+	}
 	var cutting sync.WaitGroup
 	for i := 0; i < 60 || failures == 0 && i < 5000; i++ {
-		if i%20 == 10 { // in the middle of something, more or less
+		if i%20 == 10 { // approximately in the middle of a write
 			cuts++
 			cutting.Go(network.Cut)
 		}
-		if _, err := b.Write(soon(t), entries); err != nil {
-			failures++
-			if errors.Is(err, broker.ErrNotConnected) {
-				_ = c.Wait(soon(t))
+		newLast, err := b.Write(soon(t), last, entries)
+		if err != nil {
+			if errors.Is(err, broker.ErrRefused) {
+				t.Fatal(err) // the bucket was read to the end
 			}
-			for k := range entries { // read, and write again
-				e, _, err := b.Get(soon(t), entries[k].Key)
-				if err != nil {
-					if !errors.Is(err, broker.ErrNotConnected) {
-						t.Fatal(err)
-					}
-					break
-				}
-				entries[k].Expect = e.Sequence
+			failures++
+			for !readOn() {
 			}
 			continue
 		}
+		last = newLast
 		for k := range entries {
 			entries[k].Expect = entries[k].Sequence
 			if k > 0 && entries[k].Sequence != entries[k-1].Sequence+1 {
@@ -517,178 +616,33 @@ func TestWritesGoOnOverReconnects(t *testing.T) {
 		}
 	}
 	cutting.Wait()
-	// The last cut may show only now.
-	for {
-		pieces := make(map[uint64]bool)
-		_, err := b.Load(soon(t), func(e broker.BucketEntry) { pieces[e.Sequence] = true })
-		if errors.Is(err, broker.ErrNotConnected) {
-			_ = c.Wait(soon(t))
-			continue
-		}
-		if err != nil || len(pieces) != 20 {
-			t.Errorf("%d entries, %v", len(pieces), err)
-		}
-		break
+	for !readOn() { // the last cut may be noticed only now
 	}
+	holds(t, b, entries)
 	t.Logf("%d cuts, %d losses told, %d writes failed", cuts, len(w.disconnected), failures)
 }
 
-func TestLoadOfManyIsQuick(t *testing.T) { // D2
-	t.Parallel()
-	s := brokertest.Start(t, brokertest.JetStream)
-	c, _ := connect(t, s.URL())
-	b := c.Bucket(broker.BucketConfig{Prefix: "herd", Edge: "Clark", Storage: "memory"})
-	if err := b.Open(soon(t)); err != nil {
-		t.Fatal(err)
-	}
-	n := 4000
-	if os.Getenv("HERD_TEST") == "full" {
-		n = 20_000
-	}
-	start := time.Now()
-	for i := range n / broker.MaxBatch {
-		write(t, b, fresh(fmt.Sprint("kiwi", i), broker.MaxBatch))
-	}
-	written := time.Since(start)
-	start = time.Now()
-	count, last := 0, uint64(0)
-	st, err := b.Load(soon(t), func(e broker.BucketEntry) {
-		count++
-		if e.Sequence <= last || string(e.Value) != "the value of "+e.Key {
-			t.Errorf("%q at %d, after %d", e.Value, e.Sequence, last)
-		}
-		last = e.Sequence
-	})
-	took := time.Since(start)
-	if err != nil || count != n || st.Last != uint64(n) {
-		t.Errorf("loaded %d, %+v, %v", count, st, err)
-	}
-	if took > patience/2 {
-		t.Errorf("that took %v", took)
-	}
-	t.Logf("wrote %d keys in %v, loaded them in %v", n, written, took)
-
-	stream, err := jetStreamOf(t, s.URL()).Stream(soon(t), "KV_herd_Clark")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cfg := stream.CachedInfo().Config; cfg.Storage != jetstream.MemoryStorage || cfg.Replicas != 1 {
-		t.Errorf("its storage is %v, its replicas %d", cfg.Storage, cfg.Replicas)
-	}
-}
-
-func TestLoadEnds(t *testing.T) {
-	t.Parallel()
-	s := brokertest.Start(t, brokertest.JetStream)
-	network := brokertest.Proxy(t, s.Addr())
-	c, w := connect(t, "nats://"+network.Addr())
-	b := journal(t, c)
-	for i := range 3 {
-		write(t, b, fresh(fmt.Sprint("kiwi", i), broker.MaxBatch))
-	}
-	t.Run("with its context", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		count := 0
-		st, err := b.Load(ctx, func(broker.BucketEntry) {
-			if count++; count == 100 {
-				cancel()
-			}
-		})
-		if !errors.Is(err, context.Canceled) || st != (broker.BucketState{}) {
-			t.Errorf("%+v, %v, want %v", st, err, context.Canceled)
-		}
-	})
-	t.Run("with the connection", func(t *testing.T) {
-		count := 0
-		_, err := b.Load(context.Background(), func(broker.BucketEntry) {
-			if count++; count == 1 {
-				network.Cut()
-				take(t, w.disconnected, "loss of the connection")
-			}
-		})
-		if !errors.Is(err, broker.ErrNotConnected) {
-			t.Errorf("%v, want %v", err, broker.ErrNotConnected)
-		}
-		take(t, w.connected, "connection")
-	})
-	t.Run("where the last entries are gone without a trace", func(t *testing.T) {
-		stream, err := jetStreamOf(t, s.URL()).Stream(soon(t), "KV_herd_Clark")
-		if err != nil {
-			t.Fatal(err)
-		}
-		purge := func() {
-			if err := stream.Purge(soon(t), jetstream.WithPurgeSubject("$KV.herd_Clark.kiwi2.>")); err != nil {
-				t.Error(err)
-			}
-		}
-		count := 0
-		st, err := b.Load(soon(t), func(broker.BucketEntry) {
-			if count++; count == 1 {
-				purge() // while it is loaded
-			}
-		})
-		if err != nil || count < 2000 || st.Last != 3000 {
-			t.Errorf("loaded %d, %+v, %v", count, st, err)
-		}
-		if all, st := load(t, b); len(all) != 2000 || st.Last != 3000 {
-			t.Errorf("loaded %d, %+v", len(all), st)
-		}
-		if err := stream.Purge(soon(t)); err != nil {
-			t.Fatal(err)
-		}
-		if all, st := load(t, b); len(all) != 0 || st.Last != 3000 {
-			t.Errorf("loaded %d, %+v", len(all), st)
-		}
-	})
-}
-
-func TestLoadMissesNothingWhileOthersWrite(t *testing.T) { // D5
-	t.Parallel()
-	s := brokertest.Start(t, brokertest.JetStream)
-	c, _ := connect(t, s.URL())
-	b := journal(t, c)
-	entries := fresh("kiwi", 500)
-	write(t, b, entries)
-	ctx := soon(t)
-	for range 5 {
-		over := make(chan error, 1)
-		go func() {
-			var err error
-			for i := 0; i < 500 && err == nil; i += 100 {
-				some := entries[i : i+50]
-				for k := range some {
-					some[k].Expect = some[k].Sequence
-				}
-				_, err = b.Write(ctx, some)
-			}
-			over <- err
-		}()
-		if all, st := load(t, b); len(all) != 500 {
-			t.Errorf("%d entries, %+v", len(all), st)
-		}
-		if err := take(t, over, "end of writing"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	holds(t, b, entries)
-}
-
-func TestWhatIsNoEntryIsNotSent(t *testing.T) {
+func TestWhatIsNoEntryIsNotSent(t *testing.T) { // D6
 	t.Parallel()
 	s := brokertest.Start(t, brokertest.JetStream)
 	c, w := connect(t, s.URL())
 	b := journal(t, c)
-	for _, key := range []string{"", ".", "a.", ".a", "a..b", "a b", "a*", ">", "é", "a\r\nPING", strings.Repeat("x", 5000)} {
-		bad := []broker.BucketEntry{{Key: "good"}, {Key: key, Expect: 1}}
-		_, err := b.Write(soon(t), bad)
-		_, _, getErr := b.Get(soon(t), key)
-		if err == nil || getErr == nil || b.Delete(soon(t), bad) == nil {
-			t.Errorf("%.20q is a key", key)
+	never := func(what string, bad broker.BucketEntry) {
+		t.Helper()
+		entries := []broker.BucketEntry{{Key: "good"}, bad, {Key: "better"}}
+		_, err := b.Write(soon(t), 0, entries)
+		if e, ok := errors.AsType[*broker.EntryError](err); !ok || e.Index != 1 {
+			t.Errorf("%.20q: %v, want one of the second entry", what, err)
+		}
+		_, err = b.Delete(soon(t), 0, entries)
+		if e, ok := errors.AsType[*broker.EntryError](err); !ok || e.Index != 1 {
+			t.Errorf("deleting %.20q: %v, want one of the second entry", what, err)
 		}
 	}
-	if _, err := b.Write(soon(t), []broker.BucketEntry{{Key: "good"}, {Key: "long", Value: make([]byte, broker.MaxValue+1)}}); err == nil {
-		t.Error("a value too long is taken")
+	for _, key := range []string{"", ".", "a.", ".a", "a..b", "a b", "a*", ">", "é", "a\r\nPING", strings.Repeat("x", 5000)} {
+		never(key, broker.BucketEntry{Key: key, Expect: 1})
 	}
+	never("a value too long", broker.BucketEntry{Key: "long", Value: make([]byte, broker.MaxValue+1)})
 	holds(t, b, nil)
 	write(t, b, []broker.BucketEntry{{Key: "kiwi.cs.ucla.edu"}, {Key: "=h.A/b-c_d"}, {Key: strings.Repeat("x", 1024)}})
 	if len(w.disconnected) > 0 {
@@ -698,7 +652,7 @@ func TestWhatIsNoEntryIsNotSent(t *testing.T) {
 
 func BenchmarkBucketWrite(b *testing.B) {
 	s := brokertest.Start(b, brokertest.JetStream)
-	c, err := broker.Dial(broker.Options{URL: s.URL()}, "bench", broker.Events{}, brokertest.Log(b))
+	c, err := broker.Dial(options.Broker{URL: s.URL()}, "bench", broker.Events{}, brokertest.Log(b))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -713,20 +667,21 @@ func BenchmarkBucketWrite(b *testing.B) {
 	for _, n := range []int{1, 2, 10, 100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			entries := fresh(fmt.Sprint("kiwi", n), n)
-			for i := range entries {
-				e, _, err := bucket.Get(b.Context(), entries[i].Key)
-				if err != nil {
-					b.Fatal(err)
-				}
-				entries[i].Value, entries[i].Sequence = bytes.Repeat([]byte("x"), 120), e.Sequence
+			state, err := bucket.State(b.Context())
+			if err != nil {
+				b.Fatal(err)
 			}
+			for i := range entries {
+				entries[i].Value = bytes.Repeat([]byte("x"), 120)
+			}
+			last := state.Last
 			b.ReportAllocs()
 			for b.Loop() {
+				if last, err = bucket.Write(b.Context(), last, entries); err != nil {
+					b.Fatal(err)
+				}
 				for i := range entries {
 					entries[i].Expect = entries[i].Sequence
-				}
-				if _, err := bucket.Write(b.Context(), entries); err != nil {
-					b.Fatal(err)
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/entry")

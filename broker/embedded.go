@@ -18,31 +18,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EmbeddedConfig is that of a NATS server inside this process.
+// EmbeddedConfig configures an embedded NATS server.
 type EmbeddedConfig struct {
-	Name         string        // of the server
-	Listen       string        // "host:port" for others to connect to, port 0 for any; "" for none
-	StoreDir     string        // of JetStream, which is off where this is ""; one server's alone
-	SyncInterval time.Duration // of JetStream; 0 is 2m
+	Name         string        // name of the server
+	Listen       string        // "host:port" to listen on, port 0 for any; "" means none
+	StoreDir     string        // directory of JetStream, used by one server only; "" means no JetStream
+	SyncInterval time.Duration // how often JetStream syncs; 0 means 2m
 	SyncAlways   bool          // JetStream syncs each write
-	Log          *slog.Logger
+	Log          *slog.Logger  // nil: no log
 }
 
 // Embedded is a NATS server inside this process.
 type Embedded struct {
 	server *server.Server
-	lock   *os.File // of StoreDir; nil without
+	lock   *os.File // lock of StoreDir; nil without StoreDir
 	url    string
 	stop   sync.Once
 }
 
 const readyTimeout = 10 * time.Second
 
-// StartEmbedded starts a server and returns when it is ready. The error has
-// the server's own words; it is also a syscall.EADDRINUSE where the address is
-// taken.
+// StartEmbedded starts a server and returns when it is ready. The error has the server's own
+// text; it also matches syscall.EADDRINUSE if the address is in use.
 func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
-	o := &server.Options{ // a fresh one each time: NewServer writes to it
+	o := &server.Options{ // new each time, because NewServer writes to it
 		ServerName:             cfg.Name,
 		Host:                   "127.0.0.1",
 		Port:                   server.RANDOM_PORT,
@@ -54,13 +53,22 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 		SyncAlways:             cfg.SyncAlways,
 		DisableJetStreamBanner: true,
 	}
-	host, port := "", 0
 	if cfg.Listen != "" {
-		var err error
-		if host, port, err = splitListen(cfg.Listen); err != nil {
+		host, text, err := net.SplitHostPort(cfg.Listen)
+		if err != nil {
 			return nil, fmt.Errorf("listen on %q: %w", cfg.Listen, err)
 		}
-		o.Host, o.Port = host, port
+		port, err := strconv.Atoi(text)
+		if err != nil || port < server.RANDOM_PORT || port > 65535 {
+			return nil, fmt.Errorf("listen on %q: port %q is not between 0 and 65535", cfg.Listen, text)
+		}
+		o.Host = host
+		if port > 0 {
+			o.Port = port
+		}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Embedded{}
 	if cfg.StoreDir != "" {
@@ -76,12 +84,12 @@ func StartEmbedded(cfg EmbeddedConfig) (*Embedded, error) {
 	}
 	e.server = s
 	words := &serverLog{log: cfg.Log, fatal: make(chan string, 1)}
-	s.SetLoggerV2(words, false, false, false) // without it, a failing start says nothing (NATS.md 0.5)
+	s.SetLoggerV2(words, false, false, false) // without it, a failed start is silent
 	s.Start()
 	if err := awaitReady(s, words.fatal); err != nil {
 		e.Shutdown()
 		if !o.DontListen {
-			err = &startError{words: err, cause: listenError(host, port)}
+			err = &startError{words: err, cause: listenError(o.Host, o.Port)}
 		}
 		return nil, err
 	}
@@ -107,30 +115,14 @@ func awaitReady(s *server.Server, fatal <-chan string) error {
 	return fmt.Errorf("nats server: not ready within %v", readyTimeout)
 }
 
-// splitListen reads "host:port". Port 0 is any, which the server calls -1.
-func splitListen(text string) (host string, port int, err error) {
-	host, p, err := net.SplitHostPort(text)
-	if err != nil {
-		return "", 0, err
-	}
-	port, err = strconv.Atoi(p)
-	if err != nil || port < -1 || port > 65535 {
-		return "", 0, fmt.Errorf("port %q is not one of 0 to 65535", p)
-	}
-	if port == 0 {
-		port = server.RANDOM_PORT
-	}
-	return host, port, nil
-}
-
-// A startError is told in the server's words, and is what they mean.
+// A startError has the server's text and its cause.
 type startError struct{ words, cause error }
 
 func (e *startError) Error() string { return e.words.Error() }
 func (e *startError) Unwrap() error { return e.cause }
 
-// listenError finds out as an error what the server only says in words: why
-// nobody can listen there. nil where one can.
+// listenError finds the cause of an error that the server reports only as text: why it cannot
+// listen there. It returns nil if it can.
 func listenError(host string, port int) error {
 	l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(max(port, 0))))
 	if err != nil {
@@ -139,20 +131,20 @@ func listenError(host string, port int) error {
 	return l.Close()
 }
 
-// lockDir makes dir this process's own until the file is closed: the server
-// itself would share it with another without a word (NATS.md 1).
+// lockDir locks dir for this process until the file is closed. The server itself does not
+// prevent two servers from using it.
 func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("nats server's folder: %w", err)
+		return nil, fmt.Errorf("nats server's directory: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("lock nats server's folder: %w", err)
+		return nil, fmt.Errorf("lock nats server's directory: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: another server uses this folder: %w", dir, err)
+			return nil, fmt.Errorf("lock %s: another server uses this directory: %w", dir, err)
 		}
 		return nil, fmt.Errorf("lock %s: %w", dir, err)
 	}
@@ -165,11 +157,10 @@ func (e *Embedded) unlock() {
 	}
 }
 
-// URL is where others connect to the server; "" when it does not listen.
+// URL returns the URL of the server, or "" if it does not listen.
 func (e *Embedded) URL() string { return e.url }
 
-// Dial makes a connection to the server that does not leave this process; see
-// [Dial].
+// Dial makes a connection to the server inside this process; see [Dial].
 func (e *Embedded) Dial(name string, ev Events, log *slog.Logger) (*Conn, error) {
 	s := settings()
 	if err := nats.InProcessServer(e.server)(&s); err != nil {
@@ -178,8 +169,8 @@ func (e *Embedded) Dial(name string, ev Events, log *slog.Logger) (*Conn, error)
 	return dial(s, "", "in-process "+e.server.Name(), name, ev, log), nil
 }
 
-// Shutdown stops the server and returns when it is gone. Close the connections
-// first, or they try to reconnect until they are.
+// Shutdown stops the server and returns when it has ended. Close connections to it first,
+// otherwise they keep trying to reconnect.
 func (e *Embedded) Shutdown() {
 	e.stop.Do(func() {
 		e.server.Shutdown()
@@ -188,11 +179,10 @@ func (e *Embedded) Shutdown() {
 	})
 }
 
-// serverLog writes the server's log to slog. What it has to say when all is
-// well is for debugging.
+// serverLog writes the server's log to slog. Its ordinary messages have the level debug.
 type serverLog struct {
 	log     *slog.Logger
-	fatal   chan string // why the start failed; holds the first
+	fatal   chan string // why the start failed; holds the first reason
 	started atomic.Bool
 }
 
@@ -208,7 +198,7 @@ func (l *serverLog) Tracef(format string, v ...any)  { l.write(slog.LevelDebug, 
 func (l *serverLog) Warnf(format string, v ...any)   { l.write(slog.LevelWarn, format, v) }
 func (l *serverLog) Errorf(format string, v ...any)  { l.write(slog.LevelError, format, v) }
 
-// Fatalf does not end the process, which is not the server's.
+// Fatalf does not end the process, which the server does not own.
 func (l *serverLog) Fatalf(format string, v ...any) {
 	if !l.started.Load() {
 		select {

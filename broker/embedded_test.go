@@ -120,7 +120,7 @@ func TestAFolderThatCannotBeUsedIsAnError(t *testing.T) {
 	if _, err := broker.StartEmbedded(broker.EmbeddedConfig{Name: "test", StoreDir: file, Log: brokertest.Log(t)}); err == nil {
 		t.Error("a file is accepted for a folder")
 	}
-	dir := t.TempDir() // the lock can be had, the store cannot
+	dir := t.TempDir() // the directory can be locked, but not used as the store
 	if err := os.WriteFile(filepath.Join(dir, "jetstream"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"herd/broker/options"
 )
 
-// A letter is something that nats.go told.
+// A letter is one event that nats.go reported.
 type letter struct {
 	kind kind
 	nc   *nats.Conn
@@ -27,16 +29,16 @@ const (
 	complaint
 )
 
-// A mailbox keeps letters in order. It never makes nats.go wait.
+// A mailbox queues letters in order. It never blocks nats.go.
 type mailbox struct {
-	ready chan struct{} // holds one while there may be letters
+	ready chan struct{} // signals that there may be letters
 
 	mu      sync.Mutex
 	letters []letter
 }
 
-// maxLetters bounds what is kept for an Events function that does not return.
-// Complaints and failed attempts beyond it are dropped; the other kinds are few.
+// maxLetters bounds the queue for an Events function that does not return. Complaints and
+// failed attempts beyond it are dropped; the other kinds are few.
 const maxLetters = 1000
 
 func (m *mailbox) put(l letter) {
@@ -60,22 +62,24 @@ func (m *mailbox) take() []letter {
 	return letters
 }
 
-// talk turns letters into log lines and Events. It is run's own.
+// talk turns letters into log lines and Events. Only run uses it.
 type talk struct {
 	c        *Conn
-	again    bool // was connected before
+	again    bool // there was a connection before
 	attempts repeats
 	words    repeats
-	looked   time.Time // when the key's file was looked at
+	looked   time.Time   // when the key file was last checked
+	denied   *time.Timer // fires when to try again what was refused
 }
 
 func (t *talk) start(c *Conn) {
 	t.c = c
 	t.attempts.every = 30 * time.Second
 	t.words.every = 30 * time.Second
+	t.denied = time.NewTimer(time.Hour)
 }
 
-// follow handles all that nc tells until it is closed, by Close or by itself.
+// follow handles the events of nc until it is closed, by Close or by itself.
 func (t *talk) follow(ctx context.Context, nc *nats.Conn) {
 	t.connected(ctx, nc)
 	over := ctx.Done()
@@ -84,7 +88,9 @@ func (t *talk) follow(ctx context.Context, nc *nats.Conn) {
 		case <-over:
 			over = nil
 			t.c.setLive(nil)
-			nc.Close() // its last letter is closedForEver
+			nc.Close() // its last event is closedForEver
+		case <-t.denied.C:
+			t.tryAgain(t.c.tryDenied(nc, time.Now()))
 		case <-t.c.mail.ready:
 		}
 		for _, l := range t.c.mail.take() {
@@ -105,23 +111,24 @@ func (t *talk) follow(ctx context.Context, nc *nats.Conn) {
 				t.renewKey(nc)
 			case complaint:
 				t.complaint(l.err)
+				t.tryAgain(t.c.noteDenied(l.err, time.Now()))
 				t.renewKey(nc)
 			}
 		}
 	}
 }
 
-// connected makes the connection known once it is of use: the broker has
-// confirmed every subscription. If it does not, another connection comes.
+// connected announces the connection once it is usable: the broker has confirmed every
+// subscription. If it does not, another connection is made.
 func (t *talk) connected(ctx context.Context, nc *nats.Conn) {
 	if err := flush(ctx, nc, flushTimeout); err != nil {
-		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) { // else it is lost already
-			t.c.log.Warn("broker does not confirm subscriptions", "server", redact(nc.ConnectedUrl()), "error", err)
-			_ = nc.ForceReconnect() // errs only when nc is closed, of which a letter tells
+		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) { // otherwise it is lost already
+			t.c.log.Warn("broker does not confirm subscriptions", "server", options.Redact(nc.ConnectedUrl()), "error", err)
+			_ = nc.ForceReconnect() // fails only if nc is closed, which another event reports
 		}
 		return
 	}
-	server := redact(nc.ConnectedUrl())
+	server := options.Redact(nc.ConnectedUrl())
 	if nc.Opts.InProcessServer != nil {
 		server = "in-process " + nc.ConnectedServerName()
 	}
@@ -138,19 +145,23 @@ func (t *talk) connected(ctx context.Context, nc *nats.Conn) {
 
 func (t *talk) disconnected(nc *nats.Conn, err error) {
 	if !t.c.Connected() {
-		return // nobody was told of that connection
+		return // that connection was never announced
 	}
 	t.c.setLive(nil)
 	if err == nil {
-		err = nc.LastError() // where the server closed it for ever, the reason is only there
+		err = nc.LastError() // if the server closed it for good, the reason is only here
 	}
-	t.c.log.Warn("broker disconnected", "server", t.c.Server(), "error", err)
+	if err == nil { // this side dropped it, and has said why
+		t.c.log.Warn("broker disconnected", "server", t.c.Server())
+	} else {
+		t.c.log.Warn("broker disconnected", "server", t.c.Server(), "error", err)
+	}
 	if f := t.c.ev.Disconnected; f != nil {
 		f(err)
 	}
 }
 
-// lost ends the life of nc, which will not come back by itself.
+// lost ends the use of nc, which will not reconnect by itself.
 func (t *talk) lost(ctx context.Context, nc *nats.Conn, err error) {
 	t.c.mu.Lock()
 	t.c.nc = nil
@@ -159,34 +170,55 @@ func (t *talk) lost(ctx context.Context, nc *nats.Conn, err error) {
 		return
 	}
 	t.disconnected(nc, err)
-	t.c.log.Warn("broker closed the connection, making another", "server", t.c.Server(), "error", err)
-	t.c.pause(ctx) // the reason may still be there
+	t.c.log.Warn("broker closed the connection, reconnecting", "server", t.c.Server(), "error", err)
+	t.c.pause(ctx) // the reason may persist
 }
 
 func (t *talk) attemptFailed(err error) {
 	t.c.failed.Store(&err)
-	text := err.Error()
-	if e, ok := errors.AsType[*net.OpError](err); ok {
-		text = e.Op + " " + e.Err.Error() // without the port, which differs each time
-	}
-	if t.attempts.fresh(text) {
+	if t.attempts.fresh(Reason(err)) {
 		t.c.log.Warn("broker not reached", "server", t.c.Server(), "error", err)
 	}
+	if f := t.c.ev.Failed; f != nil {
+		f(err)
+	}
+}
+
+// Refuses tells whether an error of [Conn.Wait] is the broker's refusal of the login.
+func Refuses(err error) bool {
+	return errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked)
+}
+
+// Reason is why the broker is away, in words that stay the same while the reason does:
+// without this side's port, which differs with each attempt.
+func Reason(err error) string {
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		return e.Op + ": " + e.Err.Error()
+	}
+	return err.Error()
 }
 
 func (t *talk) complaint(err error) {
 	if !t.words.fresh(err.Error()) {
 		return
 	}
-	t.c.log.Warn("broker complains", "server", t.c.Server(), "error", err)
+	t.c.log.Warn("broker reports an error", "server", t.c.Server(), "error", err)
 	if f := t.c.ev.Error; f != nil {
 		f(err)
 	}
 }
 
-// renewKey ends a connection with which something is wrong where the file of the user's
-// key now holds another key: nats.go would log in as the user of the first for ever.
-// The next connection reads the file again.
+// tryAgain makes follow try again at this time what was refused. The zero time means that
+// there is nothing to try.
+func (t *talk) tryAgain(due time.Time) {
+	if !due.IsZero() {
+		t.denied.Reset(time.Until(due))
+	}
+}
+
+// renewKey closes a connection that has problems if the file of the user's key holds another
+// key now: nats.go would log in with the old key for good. The next connection reads the file
+// again.
 func (t *talk) renewKey(nc *nats.Conn) {
 	if now := time.Now(); t.c.keyFile == "" || now.Sub(t.looked) < time.Second {
 		return
@@ -194,12 +226,12 @@ func (t *talk) renewKey(nc *nats.Conn) {
 		t.looked = now
 	}
 	if key, err := PublicKey(t.c.keyFile); err == nil && key != nc.Opts.Nkey {
-		t.c.log.Info("key has changed, connecting anew", "server", t.c.Server())
+		t.c.log.Info("key has changed, reconnecting", "server", t.c.Server())
 		nc.Close()
 	}
 }
 
-// setLive says which connection is of use; nil for none.
+// setLive sets which connection is usable; nil means none.
 func (c *Conn) setLive(nc *nats.Conn) {
 	was := c.live.Swap(nc)
 	c.mu.Lock()
@@ -212,13 +244,13 @@ func (c *Conn) setLive(nc *nats.Conn) {
 	}
 }
 
-// repeats tells what has been said lately.
+// repeats remembers what was reported lately.
 type repeats struct {
 	every time.Duration
 	said  map[string]time.Time
 }
 
-// fresh tells whether text may be said again, and takes it as said.
+// fresh reports whether text may be reported again, and if so records it.
 func (r *repeats) fresh(text string) bool {
 	now := time.Now()
 	if last, ok := r.said[text]; ok && now.Sub(last) < r.every {

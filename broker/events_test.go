@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,7 +17,7 @@ func TestTheSameWordsComeOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := repeats{every: time.Second}
 		said := 0
-		for range 100 { // ten seconds
+		for range 100 { // over ten seconds
 			if r.fresh("no") {
 				said++
 			}
@@ -39,7 +40,8 @@ func TestTheSameWordsComeOnceASecond(t *testing.T) {
 
 func TestAttemptsFromOtherPortsAreTheSameWords(t *testing.T) {
 	var log strings.Builder
-	c := &Conn{log: slog.New(slog.NewTextHandler(&log, nil))}
+	var told []string
+	c := &Conn{log: slog.New(slog.NewTextHandler(&log, nil)), ev: Events{Failed: func(err error) { told = append(told, Reason(err)) }}}
 	server := "nats://broker"
 	c.server.Store(&server)
 	var talk talk
@@ -48,6 +50,9 @@ func TestAttemptsFromOtherPortsAreTheSameWords(t *testing.T) {
 		talk.attemptFailed(&net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{Port: port}, Err: io.EOF})
 	}
 	talk.attemptFailed(errors.New("something else"))
+	if want := []string{"read: EOF", "something else"}; !slices.Equal(slices.Compact(told), want) || len(told) != 11 {
+		t.Errorf("told %q, want 11, of %q", told, want)
+	}
 	if n := strings.Count(log.String(), "\n"); n != 2 {
 		t.Errorf("%d lines, want 2:\n%s", n, &log)
 	}

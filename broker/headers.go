@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A decoder reads headers strictly (H9) and keeps the first thing that is
-// wrong. Headers that it is not asked for do not matter.
+// A decoder reads headers strictly (H9) and keeps the first error. Headers that it does not
+// read are ignored.
 type decoder struct {
 	h   nats.Header
 	err error
@@ -22,7 +22,7 @@ func (d *decoder) bad(key, value, why string) {
 	}
 }
 
-// value is "" only where the header is absent, and need not be there.
+// value returns "" only if the header is absent and not needed.
 func (d *decoder) value(key string, needed bool) string {
 	values, ok := d.h[key]
 	switch {
@@ -30,7 +30,7 @@ func (d *decoder) value(key string, needed bool) string {
 	case !ok:
 		d.bad(key, "", "missing")
 	case len(values) != 1:
-		d.bad(key, "", "not given once")
+		d.bad(key, "", "not given exactly once")
 	case values[0] == "":
 		d.bad(key, "", "empty")
 	default:
@@ -67,8 +67,12 @@ func (d *decoder) number(key string) uint64 {
 	return n
 }
 
-// maxInterval keeps a neighbour from having its silence never noticed.
-const maxInterval = 24 * time.Hour
+// The range of a neighbour's heartbeat (H8), which is that of HERD_HEARTBEAT. After a shorter
+// one the neighbour would count as silent in an instant; a longer one would never be missed.
+const (
+	minInterval = 10 * time.Millisecond
+	maxInterval = 24 * time.Hour
+)
 
 func (d *decoder) interval(key string) time.Duration {
 	v := d.value(key, false)
@@ -76,10 +80,28 @@ func (d *decoder) interval(key string) time.Duration {
 		return 0
 	}
 	i, err := time.ParseDuration(v)
-	if err != nil || i <= 0 || i > maxInterval {
-		d.bad(key, v, "not a duration up to 24h")
+	if err != nil || i < minInterval || i > maxInterval {
+		d.bad(key, v, "not a duration of 10ms to 24h")
 	}
 	return i
+}
+
+func (d *decoder) level(key string) int {
+	switch v := d.value(key, false); v {
+	case "":
+		return 0
+	case levelOpen:
+		return LevelOpen
+	case levelSettled:
+		return LevelSettled
+	default:
+		n, ok := parseNumber(v)
+		if !ok || n >= LevelOpen {
+			d.bad(key, v, "not a number, open or settled")
+			return 0
+		}
+		return int(n)
+	}
 }
 
 func (d *decoder) clock(key string) int64 {
@@ -94,8 +116,8 @@ func (d *decoder) clock(key string) int64 {
 	return ns
 }
 
-// isEpoch tells whether text has the form of an epoch (H3): 16 hex digits, '-',
-// 8 hex digits. They are lower case, or byte order would not be age.
+// isEpoch reports whether text has the form of an epoch (H3): 16 hex digits, '-', 8 hex
+// digits. Only lower case is valid, so that byte order is order of age.
 func isEpoch(text string) bool {
 	if len(text) != 25 {
 		return false
@@ -115,8 +137,7 @@ func isEpoch(text string) bool {
 	return true
 }
 
-// parseNumber reads a decimal number as strconv.FormatUint writes it, and in
-// no other form.
+// parseNumber parses a decimal number in the form of strconv.FormatUint, and in no other.
 func parseNumber(text string) (uint64, bool) {
 	if text == "" || len(text) > 20 || text[0] == '0' && len(text) > 1 {
 		return 0, false
@@ -132,8 +153,8 @@ func parseNumber(text string) (uint64, bool) {
 	return n, true
 }
 
-// appendClock writes Unix nanoseconds as seconds with nine decimals. ns must
-// not be negative.
+// appendClock appends Unix nanoseconds as seconds with nine decimals. ns must not be
+// negative.
 func appendClock(dst []byte, ns int64) []byte {
 	dst = strconv.AppendInt(dst, ns/1e9, 10)
 	dst = append(dst, '.')
@@ -143,7 +164,7 @@ func appendClock(dst []byte, ns int64) []byte {
 	return dst
 }
 
-// parseClock reads what appendClock writes.
+// parseClock parses what appendClock writes.
 func parseClock(text string) (int64, bool) {
 	point := len(text) - 10
 	if point < 1 || text[point] != '.' {

@@ -8,8 +8,8 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// NewKey makes a user's key: a seed, as a file for NATS_NKEY holds it, and the
-// public key by which a server's configuration names the user.
+// NewKey makes a user's key: a seed in the form of a file for NATS_NKEY, and the public key
+// that names the user in a server's configuration.
 func NewKey() (seed []byte, public string, err error) {
 	pair, err := nkeys.CreateUser()
 	if err != nil {
@@ -25,10 +25,10 @@ func NewKey() (seed []byte, public string, err error) {
 	return append(seed, '\n'), public, nil
 }
 
-var errNoSeed = errors.New("no seed of a user")
+var errNoSeed = errors.New("not a user's seed")
 
-// PublicKey reads a file for NATS_NKEY and returns the public key that belongs
-// to the seed in it. An error never shows what is in the file.
+// PublicKey reads a file for NATS_NKEY and returns the public key of the seed in it. Errors
+// never show the file's content.
 func PublicKey(file string) (string, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -13,11 +13,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"herd/broker"
+	"herd/broker/brokertest"
+	"herd/broker/natsconf"
+	"herd/broker/options"
 )
 
-// An attack is something that Clark, who keeps to no rule, tries. It returns the
-// subject on which Clark's own account must hear of it, as proof that it took
-// place; "" where nothing is published.
+// An attack is something that Clark tries against all rules. It returns the subject on which
+// Clark's own account must receive it, as proof that it took place, or "" if nothing is
+// published.
 type attack struct {
 	name string
 	try  func(t *testing.T, clark *nats.Conn, js jetstream.JetStream) (inside string)
@@ -32,7 +35,7 @@ func publishes(subject string) attack {
 	}}
 }
 
-// asks makes somebody answer on a foreign link.
+// asks makes another account answer on a link that is not Clark's.
 func asks(subject, reply, payload string) attack {
 	return attack{"ask " + subject + " for an answer on " + reply, func(t *testing.T, clark *nats.Conn, _ jetstream.JetStream) string {
 		m := &nats.Msg{Subject: subject, Reply: reply, Data: []byte(payload)}
@@ -46,20 +49,22 @@ func asks(subject, reply, payload string) attack {
 	}}
 }
 
-// attacks need Clark's bucket with a value for kiwi.
+// attacks returns attacks that need Clark's bucket with a value for kiwi.
 func attacks() []attack {
 	all := []attack{
-		// As another edge; to who is no neighbour; a neighbour's claims and endpoints.
+		// As another edge; to an edge that is no neighbour; a neighbour's claims and
+		// endpoints.
 		publishes("herd.at.Bernard.Jaquez"), publishes("herd.at.Jaquez.Bernard"), publishes("herd.at.Jaquez.Clark"),
 		publishes("herd.ack.Bernard.Jaquez"), publishes("herd.join.Bernard.Jaquez"),
 		publishes("herd.at.Clark.Bernard"), publishes("herd.ack.Clark.Bernard"), publishes("herd.join.Clark.Bernard"),
 		publishes("herd.join.Jaquez.Jaquez"), publishes("herd.join.Bernard.Bernard"),
-		publishes("herd.edge.Jaquez.iamat"), publishes("herd.edge.Jaquez.whatsat"), publishes("herd.edge.Jaquez.status"),
+		publishes("herd.edge.Jaquez.iamat"), publishes("herd.edge.Jaquez.whatsat"), publishes("herd.edge.Jaquez.whosat"), publishes("herd.edge.Jaquez.status"),
+		publishes("herd.edge.Jaquez.client"), publishes("herd.edge.Jaquez.cells"), publishes("herd.edge.Jaquez.digest"),
 		publishes("$SRV.PING"), publishes("$SRV.STATS.herd-edge"),
 		// A neighbour's journal.
 		publishes("$KV.herd_Jaquez.kiwi"), publishes("$KV.herd_Bernard.kiwi"),
 		publishes("JS.Jaquez.API.STREAM.INFO.KV_herd_Jaquez"), publishes("JS.Jaquez.API.DIRECT.GET.KV_herd_Jaquez"),
-		// Guessed names of what the server makes of an import.
+		// Guessed names that the server gives to imports.
 		publishes("Jaquez.herd.at.Jaquez.Bernard"), publishes("_R_.guess"), publishes("_INBOX.guess.1"),
 		publishes("$SYS.ACCOUNT.Jaquez.CONNECT"), publishes("$SYS.REQ.ACCOUNT.Jaquez.CONNZ"),
 	}
@@ -83,7 +88,7 @@ func attacks() []attack {
 				if err != nil {
 					t.Error(err)
 				}
-				return "$KV.herd_Clark.kiwi" // what is delivered keeps its name
+				return "$KV.herd_Clark.kiwi" // a delivered message keeps its subject
 			}},
 		)
 	}
@@ -95,7 +100,7 @@ func attacks() []attack {
 				Name: "REPUBLISH", Subjects: []string{"_INBOX.republish"}, RePublish: &jetstream.RePublish{Source: "_INBOX.republish", Destination: to},
 			})
 			if errors.Is(err, context.DeadlineExceeded) {
-				return to // refused: the ear will tell
+				return to // refused: the ear would receive it
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -120,11 +125,11 @@ func attacks() []attack {
 	return all
 }
 
-// rightful tells whether an account may hear that while Clark does what it likes and all
-// others say "control" on their own links.
+// rightful reports whether an account may receive this message while Clark attacks and all
+// other edges send "control" on their own links.
 func (g *walled) rightful(account, subject, payload string) bool {
 	part := strings.Split(subject, ".")
-	if strings.HasPrefix(subject, "_R_.") { // what Jaquez answers, before the server gives it to who asked
+	if strings.HasPrefix(subject, "_R_.") { // an answer of Jaquez, before the server passes it on to the account that asked
 		return account == "Jaquez" && subject != "_R_.guess"
 	}
 	if len(part) != 4 || part[0] != "herd" || !slices.Contains(g.herd.Neighbours(part[2]), part[3]) {
@@ -133,14 +138,15 @@ func (g *walled) rightful(account, subject, payload string) bool {
 	kind, from, to := part[1], part[2], part[3]
 	switch kind {
 	case "at", "ack":
-		return (account == from || account == to || account == broker.OperatorAccount) && (from == "Clark" || strings.HasPrefix(payload, "control "))
+		return (account == from || account == to || account == natsconf.OperatorAccount) && (from == "Clark" || strings.HasPrefix(payload, "control "))
 	case "join":
 		return account == to && from == "Clark"
 	}
 	return false
 }
 
-// wrongs are what Clark has brought about in other accounts, and what it has overheard.
+// wrongs returns messages that Clark has caused in other accounts, and those that it has
+// overheard.
 func (g *walled) wrongs(heard map[string][]string) (wrong []string) {
 	for account, lines := range heard {
 		for _, line := range lines {
@@ -154,13 +160,13 @@ func (g *walled) wrongs(heard map[string][]string) (wrong []string) {
 	return wrong
 }
 
-// H1: an edge, even a hostile one, reaches its neighbours'
-// at, ack and join, and nobody else.
+// H1: an edge, even a hostile one, reaches its neighbours' at, ack and join subjects, and
+// nobody else.
 func TestAHostileEdgeIsHeardOnItsOwnLinksAlone(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		nodes     int
-		permitted bool // to publish anything: the accounts alone are the wall
+		permitted bool // users may publish anything: only the accounts protect
 	}{{"as written", 1, false}, {"by accounts alone", 1, true}, {"by accounts alone, in a cluster", 3, true}} {
 		t.Run(test.name, func(t *testing.T) {
 			var change func(string) string
@@ -170,7 +176,7 @@ func TestAHostileEdgeIsHeardOnItsOwnLinksAlone(t *testing.T) {
 			g := walledBroker(t, test.nodes, change)
 			g.clarksJournal("kiwi", "attack")
 			ears := make(map[string]*ear)
-			for _, account := range append(g.herd.Edges(), broker.OperatorAccount, broker.ClientAccount) {
+			for _, account := range append(g.herd.Edges(), natsconf.OperatorAccount, natsconf.ClientAccount) {
 				ears[account] = g.listen(account)
 			}
 			if err := g.conn("Jaquez").Neighbour("herd", "Jaquez", "Clark").Listen(broker.Handlers{
@@ -209,18 +215,18 @@ func TestAHostileEdgeIsHeardOnItsOwnLinksAlone(t *testing.T) {
 	}
 }
 
-// Nobody else writes to an edge's journal, reads all of it or deletes it.
+// Nobody else can write to an edge's journal, read all of it or delete it.
 func TestAJournalIsItsOwners(t *testing.T) {
 	g := walledBroker(t, 1, noPermissions)
 	jaquez := g.conn("Jaquez").Bucket(broker.BucketConfig{Prefix: "herd", Edge: "Jaquez"})
 	if err := jaquez.Open(soon(t)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := jaquez.Write(soon(t), []broker.BucketEntry{{Key: "kiwi", Value: []byte("rightful")}}); err != nil {
+	if _, err := jaquez.Write(soon(t), 0, []broker.BucketEntry{{Key: "kiwi", Value: []byte("rightful")}}); err != nil {
 		t.Fatal(err)
 	}
 	before := g.state(jaquez)
-	for _, account := range []string{"Clark", "Bernard", broker.OperatorAccount, broker.ClientAccount} {
+	for _, account := range []string{"Clark", "Bernard", natsconf.OperatorAccount, natsconf.ClientAccount} {
 		nc := g.login(account, nil)
 		for _, api := range []string{"$JS.API", "JS.Jaquez.API"} {
 			for _, question := range [][2]string{
@@ -243,8 +249,8 @@ func TestAJournalIsItsOwners(t *testing.T) {
 		}
 	}
 
-	// A stream of Clark's own may have the same name and the same subjects, or claim to
-	// be a copy.
+	// A stream of Clark's own may have the same name and the same subjects, or be declared a
+	// copy.
 	js, err := jetstream.New(g.login("Clark", nil))
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +263,7 @@ func TestAJournalIsItsOwners(t *testing.T) {
 	}
 	for i, from := range []*jetstream.StreamSource{
 		{Name: "KV_herd_Jaquez", External: &jetstream.ExternalStream{APIPrefix: "JS.Jaquez.API", DeliverPrefix: "herd.at.Jaquez"}},
-		{Name: "KV_herd_Jaquez"}, // the positive: what is at hand is copied
+		{Name: "KV_herd_Jaquez"}, // the positive control: Clark's own stream can be copied
 	} {
 		s, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: fmt.Sprint("COPY", i), Mirror: from})
 		if err != nil {
@@ -288,20 +294,64 @@ func TestAJournalIsItsOwners(t *testing.T) {
 	if after := g.state(jaquez); after != before {
 		t.Errorf("the journal was %+v and is %+v", before, after)
 	}
-	if e, ok, err := jaquez.Get(soon(t), "kiwi"); err != nil || !ok || string(e.Value) != "rightful" {
-		t.Errorf("the journal holds %q, %v, %v", e.Value, ok, err)
+	if all, _ := load(t, jaquez); len(all) != 1 || string(all["kiwi"].Value) != "rightful" {
+		t.Errorf("the journal holds %+v", all)
 	}
-	operator := g.login(broker.OperatorAccount, nil)
+	operator := g.login(natsconf.OperatorAccount, nil)
 	if answer := ask(t, operator, "JS.Jaquez.API.DIRECT.GET.KV_herd_Jaquez.$KV.herd_Jaquez.kiwi", ""); answer != "rightful" {
 		t.Errorf("the operator is told %q of Jaquez' journal", answer)
 	}
 }
 
-// Whatever Clark subscribes to, it overhears nothing.
+// An edge's rights are enough for everything that its journal needs.
+func TestAnEdgesRightsAreEnoughForItsJournal(t *testing.T) {
+	g := walledBroker(t, 1, nil)
+	complaints := make(chan error, 100)
+	c, err := broker.Dial(options.Broker{URL: g.url(), NKey: g.key("Clark")}, "Clark",
+		broker.Events{Error: func(err error) { complaints <- err }}, brokertest.Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Wait(soon(t)); err != nil {
+		t.Fatal(err)
+	}
+	b := journal(t, c)
+	last, err := b.Own(soon(t), clarkEpoch, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 12 // enough to be read through a consumer
+	for i := range n {
+		if last, err = b.Write(soon(t), last, fresh(fmt.Sprint("kiwi", i), broker.MaxBatch)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last, err = b.Delete(soon(t), last, fresh("kiwi0", broker.MaxBatch)); err != nil {
+		t.Fatal(err)
+	}
+	if all, st := read(t, b, 0); len(all) != n*broker.MaxBatch || st.Last != last {
+		t.Errorf("read %d entries, %+v", len(all), st)
+	}
+	if epoch, at, err := b.Owner(soon(t)); epoch != clarkEpoch || at != 1 || err != nil {
+		t.Errorf("owned by %q at %d, %v", epoch, at, err)
+	}
+	if st := state(t, b); st.MaxBytes != 64<<20 || st.Owner != 1 { // JournalMax
+		t.Errorf("state %+v", st)
+	}
+	if err := b.Open(soon(t)); err != nil {
+		t.Error(err)
+	}
+	if len(complaints) > 0 {
+		t.Errorf("the server complains: %v", <-complaints)
+	}
+}
+
+// Whatever Clark subscribes to, it receives nothing of others.
 func TestASpyHearsNothing(t *testing.T) {
 	g := walledBroker(t, 1, noPermissions)
 	ears := make(map[string]*ear)
-	for _, account := range append(g.herd.Edges(), broker.OperatorAccount) {
+	for _, account := range append(g.herd.Edges(), natsconf.OperatorAccount) {
 		ears[account] = g.listen(account)
 	}
 	spy := g.login("Clark", nil)
@@ -313,7 +363,7 @@ func TestASpyHearsNothing(t *testing.T) {
 		if _, err := spy.ChanSubscribe(subject, heard); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := spy.ChanQueueSubscribe(subject, "q", heard); err != nil { // to take it from who should have it
+		if _, err := spy.ChanQueueSubscribe(subject, "q", heard); err != nil { // to take messages from their receiver
 			t.Fatal(err)
 		}
 	}
@@ -332,7 +382,7 @@ func TestASpyHearsNothing(t *testing.T) {
 		t.Error(wrong)
 	}
 	own := 0
-	if err := spy.FlushTimeout(patience); err != nil { // all that was to come has come
+	if err := spy.FlushTimeout(patience); err != nil { // everything has arrived by now
 		t.Fatal(err)
 	}
 	for len(heard) > 0 {
@@ -356,11 +406,11 @@ func TestASpyHearsNothing(t *testing.T) {
 	}
 }
 
-// The server tells an edge of itself alone.
+// The server tells an edge only about itself.
 func TestTheServerTellsAnEdgeNothingOfOthers(t *testing.T) {
 	g := walledBroker(t, 1, noPermissions)
 	g.conn("Jaquez")
-	clark, system := g.login("Clark", nil), g.login(broker.SystemAccount, nil)
+	clark, system := g.login("Clark", nil), g.login(natsconf.SystemAccount, nil)
 	for _, subject := range []string{
 		"$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.PING.ACCOUNTZ", "$SYS.REQ.SERVER.PING.KICK", "$SYS.REQ.SERVER.PING.JSZ",
 		"$SYS.REQ.ACCOUNT.Jaquez.CONNZ", "$SYS.REQ.ACCOUNT.Jaquez.SUBSZ", "$SYS.REQ.ACCOUNT.Jaquez.INFO", "$SYS.REQ.ACCOUNT.PING.CONNZ", "$SYS.REQ.ACCOUNT.PING.STATZ",

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,31 +17,38 @@ import (
 	"herd/broker/brokertest"
 )
 
-// serve offers the endpoints of an edge on c: IAMAT answers what it was told,
-// or refuses "bad"; WHATSAT likewise.
+// serve offers the endpoints of an edge on c. IAMAT, WHATSAT and WHOSAT answer "AT " and their
+// payload, or refuse "bad".
 func serve(t *testing.T, c *broker.Conn, edge string) *broker.Service {
 	t.Helper()
-	echo := func(payload []byte, received time.Time) ([]byte, bool) {
+	echo := func(payload []byte, received time.Time) broker.Reply {
 		if string(payload) == "bad" {
-			return []byte("? IAMAT bad\n"), false
+			return broker.Reply{Answer: []byte("? IAMAT bad\n"), Refused: true}
 		}
 		if since := time.Since(received); since < 0 || since > patience {
-			return fmt.Appendf(nil, "received %v ago", since), false
+			return broker.Reply{Answer: fmt.Appendf(nil, "received %v ago", since), Refused: true}
 		}
-		return append([]byte("AT "), payload...), true
+		return broker.Reply{Answer: append([]byte("AT "), payload...)}
+	}
+	look := func(payload []byte) broker.Reply {
+		if string(payload) == "bad" {
+			return broker.Reply{Code: "501", Why: "off", Answer: []byte("not sent")}
+		}
+		return broker.Reply{Answer: append([]byte("look "), payload...)}
 	}
 	s, err := c.Serve(broker.ServiceConfig{
-		Prefix: "herd", Edge: edge, Version: "1.2.3", IAMAT: echo, WHATSAT: echo,
-		Status: func() []byte { return fmt.Appendf(nil, `{"edge":%q}`, edge) },
+		Prefix: "herd", Edge: edge, Version: "1.2.3", IAMAT: echo, WHATSAT: echo, WHOSAT: echo,
+		Status: func([]byte) []byte { return fmt.Appendf(nil, `{"edge":%q}`, edge) },
+		Client: look, Cells: look, Digest: look,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Stop)
+	t.Cleanup(func() { s.Stop(t.Context()) })
 	return s
 }
 
-// operator is a connection such as the nats tool makes.
+// operator returns a connection like that of the nats tool.
 func operator(t *testing.T, url string) *nats.Conn {
 	t.Helper()
 	nc, err := nats.Connect(url)
@@ -60,7 +69,15 @@ func TestEndpointsAnswerAsTheContractSays(t *testing.T) {
 		{"iamat", "bad", "? IAMAT bad\n", "400"},
 		{"whatsat", "kiwi 10 5", "AT kiwi 10 5", ""},
 		{"whatsat", "bad", "? IAMAT bad\n", "400"},
+		{"whosat", "kiwi 10 5", "AT kiwi 10 5", ""},
+		{"whosat", "bad", "? IAMAT bad\n", "400"},
 		{"status", "", `{"edge":"Clark"}`, ""},
+		{"client", "kiwi", "look kiwi", ""},
+		{"client", "bad", "", "501"},
+		{"cells", "+1+1 +2+2", "look +1+1 +2+2", ""},
+		{"cells", "bad", "", "501"},
+		{"digest", "{}", "look {}", ""},
+		{"digest", "bad", "", "501"},
 	} {
 		m, err := nc.Request("herd.edge.Clark."+test.endpoint, []byte(test.payload), patience)
 		if err != nil {
@@ -78,21 +95,29 @@ func TestEndpointsAnswerAsTheContractSays(t *testing.T) {
 func TestCommandsWaitForTheEdgeToBeReady(t *testing.T) {
 	s := brokertest.Start(t)
 	c, _ := connect(t, s.URL())
-	never := func([]byte, time.Time) ([]byte, bool) { t.Error("called before the edge was ready"); return nil, false }
-	service, err := c.Serve(broker.ServiceConfig{Prefix: "herd", Edge: "Clark", Version: "1.0.0", IAMAT: never, WHATSAT: never,
-		Status: func() []byte { return []byte("{}") }, Ready: func() bool { return false }})
+	never := func([]byte, time.Time) broker.Reply {
+		t.Error("called before the edge was ready")
+		return broker.Reply{}
+	}
+	service, err := c.Serve(broker.ServiceConfig{Prefix: "herd", Edge: "Clark", Version: "1.0.0", IAMAT: never, WHATSAT: never, WHOSAT: never,
+		Status: func([]byte) []byte { return []byte("{}") }, Joining: func() string { return "joining: level 2 of 5, waits for Jaquez" },
+		Client: func([]byte) broker.Reply { return broker.Reply{} }, Cells: func([]byte) broker.Reply { return broker.Reply{} },
+		Digest: func([]byte) broker.Reply { return never(nil, time.Time{}) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer service.Stop()
+	defer service.Stop(t.Context())
 	nc := operator(t, s.URL())
-	for endpoint, code := range map[string]string{"iamat": "503", "whatsat": "503", "status": ""} {
+	for endpoint, code := range map[string]string{"iamat": "503", "whatsat": "503", "whosat": "503", "status": "", "client": "", "cells": "", "digest": "503"} {
 		m, err := nc.Request("herd.edge.Clark."+endpoint, []byte("x"), 5*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := m.Header.Get("Nats-Service-Error-Code"); got != code {
 			t.Errorf("H7 %s: code %q, want %q", endpoint, got, code)
+		}
+		if why := m.Header.Get("Nats-Service-Error"); code != "" && why != "joining: level 2 of 5, waits for Jaquez" {
+			t.Errorf("H7 %s: error %q, want what is waited for", endpoint, why)
 		}
 	}
 }
@@ -114,8 +139,8 @@ func TestTheServiceTellsOfItself(t *testing.T) {
 		info.Metadata["edge"] != "Clark" || info.Metadata["prefix"] != "herd" {
 		t.Errorf("got %+v", info)
 	}
-	for i, want := range []string{"herd.edge.Clark.iamat", "herd.edge.Clark.whatsat", "herd.edge.Clark.status"} {
-		if len(info.Endpoints) != 3 || info.Endpoints[i].Subject != want || info.Endpoints[i].QueueGroup != "" {
+	for i, want := range []string{"herd.edge.Clark.iamat", "herd.edge.Clark.whatsat", "herd.edge.Clark.whosat", "herd.edge.Clark.status", "herd.edge.Clark.client", "herd.edge.Clark.cells", "herd.edge.Clark.digest"} {
+		if len(info.Endpoints) != 7 || info.Endpoints[i].Subject != want || info.Endpoints[i].QueueGroup != "" {
 			t.Errorf("endpoints %+v, want %s without a queue group", info.Endpoints, want)
 		}
 	}
@@ -127,15 +152,16 @@ func TestASlowWhatsatHoldsNobodyUp(t *testing.T) {
 	entered, leave := make(chan bool, 10), make(chan bool)
 	service, err := c.Serve(broker.ServiceConfig{
 		Prefix: "herd", Edge: "Clark",
-		IAMAT: func([]byte, time.Time) ([]byte, bool) { return []byte("AT"), true },
-		WHATSAT: func(p []byte, _ time.Time) ([]byte, bool) {
+		IAMAT: func([]byte, time.Time) broker.Reply { return broker.Reply{Answer: []byte("AT")} },
+		WHATSAT: func(p []byte, _ time.Time) broker.Reply {
 			if string(p) == "slow" {
 				entered <- true
 				<-leave
 			}
-			return p, true
+			return broker.Reply{Answer: p}
 		},
-		Status: func() []byte { return []byte("{}") },
+		WHOSAT: func(p []byte, _ time.Time) broker.Reply { return broker.Reply{Answer: p} },
+		Status: func([]byte) []byte { return []byte("{}") },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -149,14 +175,14 @@ func TestASlowWhatsatHoldsNobodyUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	take(t, entered, "slow question")
-	for _, endpoint := range []string{"iamat", "whatsat", "status"} {
+	for _, endpoint := range []string{"iamat", "whatsat", "whosat", "status"} {
 		if _, err := nc.Request("herd.edge.Clark."+endpoint, []byte("quick"), patience); err != nil {
 			t.Errorf("%s: %v", endpoint, err)
 		}
 	}
 	stopped := make(chan bool)
 	go func() {
-		service.Stop()
+		service.Stop(soon(t))
 		close(stopped)
 	}()
 	select {
@@ -181,7 +207,7 @@ func TestStatusesAreThoseOfTheHerd(t *testing.T) {
 	t.Parallel()
 	s := brokertest.Start(t)
 	asker, _ := connect(t, s.URL())
-	if got, err := asker.Statuses(soon(t), "herd"); err != nil || len(got) != 0 {
+	if got, err := statuses(t, asker); err != nil || len(got) != 0 {
 		t.Errorf("of no herd: %s, %v", got, err)
 	}
 	for _, edge := range []string{"Jaquez", "Clark", "Bernard"} {
@@ -189,10 +215,10 @@ func TestStatusesAreThoseOfTheHerd(t *testing.T) {
 		serve(t, c, edge)
 	}
 	other, _ := connect(t, s.URL())
-	if _, err := other.Serve(broker.ServiceConfig{Prefix: "flock", Edge: "Anna", Status: func() []byte { return []byte("{}") }}); err != nil {
+	if _, err := other.Serve(broker.ServiceConfig{Prefix: "flock", Edge: "Anna", Status: func([]byte) []byte { return []byte("{}") }}); err != nil {
 		t.Fatal(err)
 	}
-	got, err := asker.Statuses(soon(t), "herd")
+	got, err := statuses(t, asker)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,10 +233,10 @@ func TestAnEdgeWithoutAStatusIsNamed(t *testing.T) {
 	asker, _ := connect(t, s.URL())
 	c, _ := connect(t, s.URL())
 	serve(t, c, "Clark")
-	if _, err := c.Serve(broker.ServiceConfig{Prefix: "herd", Edge: "Bernard", Status: func() []byte { return []byte("{") }}); err != nil {
+	if _, err := c.Serve(broker.ServiceConfig{Prefix: "herd", Edge: "Bernard", Status: func([]byte) []byte { return []byte("{") }}); err != nil {
 		t.Fatal(err)
 	}
-	got, err := asker.Statuses(soon(t), "herd")
+	got, err := statuses(t, asker)
 	if len(got) != 1 || err == nil || !strings.Contains(err.Error(), "Bernard") || strings.Contains(err.Error(), "Clark") {
 		t.Errorf("got %s, %v", got, err)
 	}
@@ -237,7 +263,41 @@ func TestVersionsBecomeSemantic(t *testing.T) {
 		if err := json.Unmarshal(m.Data, &ping); err != nil || ping.Version != want {
 			t.Errorf("version %q is shown as %q, %v, want %q", version, ping.Version, err, want)
 		}
-		service.Stop()
+		service.Stop(soon(t))
 		c.Close()
+	}
+}
+
+func TestAnAnswerThatIsTooLargeIsToldSo(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte("listen: 127.0.0.1:-1\nmax_payload: 1000\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := brokertest.StartConfigured(t, file)[0]
+	c, _ := connect(t, server.URL())
+	large := broker.Reply{Answer: make([]byte, 1001)}
+	service, err := c.Serve(broker.ServiceConfig{
+		Prefix: "herd", Edge: "Clark",
+		IAMAT: func(payload []byte, _ time.Time) broker.Reply {
+			if string(payload) == "later" {
+				return broker.Reply{Later: func() broker.Reply { return large }}
+			}
+			return large
+		},
+		WHATSAT: func([]byte, time.Time) broker.Reply { return large },
+		WHOSAT:  func([]byte, time.Time) broker.Reply { return large },
+		Status:  func([]byte) []byte { return large.Answer },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Stop(t.Context())
+	nc := operator(t, server.URL())
+	for _, ask := range []string{"iamat", "iamat later", "whatsat", "whosat", "status"} {
+		endpoint, payload, _ := strings.Cut(ask, " ")
+		m, err := nc.Request("herd.edge.Clark."+endpoint, []byte(payload), patience)
+		if err != nil || m.Header.Get(micro.ErrorCodeHeader) != "500" || !strings.Contains(m.Header.Get(micro.ErrorHeader), "max_payload") {
+			t.Errorf("%s is answered %v, %v", ask, m, err)
+		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"herd/broker"
 	"herd/broker/certs/certstest"
+	"herd/broker/options"
 )
 
 // An authority signs certificates.
@@ -100,13 +101,13 @@ func TestTLSInBothDirections(t *testing.T) {
 		Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
 	}})
 	cert, key := ca.sign(t, "Clark")
-	c, w := dial(t, broker.Options{URL: url, CA: ca.file, Cert: cert, Key: key})
+	c, w := dial(t, options.Broker{URL: url, CA: ca.file, Cert: cert, Key: key})
 	take(t, w.connected, "connection")
 	if err := c.Alive(soon(t)); err != nil {
 		t.Error(err)
 	}
 	strange, strangeKey := other.sign(t, "Clark")
-	for name, o := range map[string]broker.Options{
+	for name, o := range map[string]options.Broker{
 		"a broker of another authority": {URL: url, CA: other.file, Cert: cert, Key: key},
 		"no certificate":                {URL: url, CA: ca.file},
 		"one of another authority":      {URL: url, CA: ca.file, Cert: strange, Key: strangeKey},
@@ -115,8 +116,8 @@ func TestTLSInBothDirections(t *testing.T) {
 	}
 }
 
-// refused fails unless the broker cannot be reached with o, because of why.
-func refused(t *testing.T, o broker.Options, why string) {
+// refused fails the test unless connecting with o fails with why.
+func refused(t *testing.T, o options.Broker, why string) {
 	t.Helper()
 	c, _ := dial(t, o)
 	for end := time.Now().Add(patience); ; {
@@ -140,11 +141,11 @@ func TestLogins(t *testing.T) {
 	byPassword := serverWith(t, &server.Options{Username: "Clark", Password: "secret"})
 	byToken := serverWith(t, &server.Options{Authorization: "secret"})
 	strange, _ := userSeed(t)
-	for name, test := range map[string]struct{ good, bad broker.Options }{
-		"nkey": {broker.Options{URL: byKey, NKey: file(t, seed)}, broker.Options{URL: byKey, NKey: file(t, strange)}},
-		"password": {broker.Options{URL: byPassword, User: "Clark", Password: broker.NewSecret("secret")},
-			broker.Options{URL: byPassword, User: "Clark", Password: broker.NewSecret("wrong")}},
-		"token": {broker.Options{URL: byToken, Token: broker.NewSecret("secret")}, broker.Options{URL: byToken}},
+	for name, test := range map[string]struct{ good, bad options.Broker }{
+		"nkey": {options.Broker{URL: byKey, NKey: file(t, seed)}, options.Broker{URL: byKey, NKey: file(t, strange)}},
+		"password": {options.Broker{URL: byPassword, User: "Clark", Password: options.NewSecret("secret")},
+			options.Broker{URL: byPassword, User: "Clark", Password: options.NewSecret("wrong")}},
+		"token": {options.Broker{URL: byToken, Token: options.NewSecret("secret")}, options.Broker{URL: byToken}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, w := dial(t, test.good)
@@ -154,7 +155,7 @@ func TestLogins(t *testing.T) {
 	}
 }
 
-// Renewed files are used from the next connection on; half of a renewal changes nothing.
+// Renewed files are used from the next connection on. Half of a renewal changes nothing.
 func TestRenewedCertificatesNeedNoRestart(t *testing.T) {
 	dir := t.TempDir()
 	ca := certstest.New(t, "authority")
@@ -172,7 +173,7 @@ func TestRenewedCertificatesNeedNoRestart(t *testing.T) {
 	certstest.Write(t, authority, ca.PEM)
 	log := &memory{}
 	w := newWitness()
-	c, err := broker.Dial(broker.Options{URL: url, CA: authority, Cert: cert, Key: key}, "Clark", w.events(), text(log))
+	c, err := broker.Dial(options.Broker{URL: url, CA: authority, Cert: cert, Key: key}, "Clark", w.events(), text(log))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,38 +18,41 @@ import (
 
 	"herd/broker"
 	"herd/broker/brokertest"
+	"herd/broker/natsconf"
+	"herd/broker/options"
 	"herd/broker/topology"
+	"herd/test/ports"
 )
 
-// hearing is how long an ear may take.
-const hearing = time.Second
+// hearing is how long an ear may take to receive a message.
+const hearing = 3 * time.Second
 
-// walled is a herd's broker as its configuration makes it, and the keys to it. No
-// edge runs there.
+// walled is a herd's broker with its real configuration, and the keys to it. No edge runs
+// there.
 type walled struct {
 	t       *testing.T
 	herd    *topology.Graph
 	dir     string
-	keys    map[string]string // public ones
-	routes  []string          // an address a server
+	keys    map[string]string // public keys
+	routes  []string          // one address per server
 	change  func(string) string
 	servers []*brokertest.Configured
-	next    int // of the servers, for the next connection
+	next    int // index of the server for the next connection
 }
 
-// walledBroker starts nodes servers with the configuration of the default herd.
-// change, if any, changes its text first.
+// walledBroker starts this many servers with the configuration of the default herd. change,
+// if not nil, changes its text first.
 func walledBroker(t *testing.T, nodes int, change func(text string) string) *walled {
 	t.Helper()
 	g := &walled{t: t, dir: t.TempDir(), change: change, keys: make(map[string]string)}
 	for range nodes {
-		g.routes = append(g.routes, brokertest.FreeAddr(t))
+		g.routes = append(g.routes, ports.Addr(t))
 	}
 	g.servers = brokertest.StartConfigured(t, g.configure(topology.Default)...)
 	return g
 }
 
-// configure writes a file for each server, and the keys that are missing.
+// configure writes a file per server, and creates missing keys.
 func (g *walled) configure(links string) (files []string) {
 	g.t.Helper()
 	herd, err := topology.Parse(links)
@@ -57,7 +60,7 @@ func (g *walled) configure(links string) (files []string) {
 		g.t.Fatal(err)
 	}
 	g.herd = herd
-	for _, name := range append(herd.Edges(), broker.OtherAccounts()...) {
+	for _, name := range append(herd.Edges(), natsconf.OtherAccounts()...) {
 		if g.keys[name] != "" {
 			continue
 		}
@@ -71,12 +74,12 @@ func (g *walled) configure(links string) (files []string) {
 		g.keys[name] = public
 	}
 	for i, route := range g.routes {
-		c := broker.ServerConfig{
+		c := natsconf.Server{
 			Herd: herd, Prefix: "herd", Keys: g.keys, Name: fmt.Sprintf("node%d", i), Listen: "127.0.0.1:0",
 			StoreDir: filepath.Join(g.dir, fmt.Sprint(i)), SyncInterval: time.Minute, JournalMax: 64 << 20,
 		}
 		if len(g.routes) > 1 {
-			c.Cluster = &broker.ClusterConfig{Name: "herd", Listen: route, Routes: g.routes, Password: "secret"}
+			c.Cluster = &natsconf.Cluster{Name: "herd", Listen: route, Routes: g.routes, Password: "secret"}
 		}
 		text := c.String()
 		if g.change != nil {
@@ -93,14 +96,14 @@ func (g *walled) configure(links string) (files []string) {
 
 func (g *walled) key(name string) string { return filepath.Join(g.dir, name+".nk") }
 
-// url is that of each server in turn, so that what is tried crosses routes.
+// url returns the URL of each server in turn, so that attacks cross routes.
 func (g *walled) url() string {
 	g.next++
 	return g.servers[g.next%len(g.servers)].URL()
 }
 
-// login is a plain connection with a user's key, as anybody's who has stolen it.
-// complaints gets what the server refuses.
+// login makes a plain connection with a user's key, as a thief of the key would. complaints
+// receives what the server refuses.
 func (g *walled) login(name string, complaints chan<- error) *nats.Conn {
 	g.t.Helper()
 	key, err := nats.NkeyOptionFromSeed(g.key(name))
@@ -119,10 +122,10 @@ func (g *walled) login(name string, complaints chan<- error) *nats.Conn {
 	return nc
 }
 
-// conn is a connection as the herd's own are.
+// conn makes a connection like the herd's own.
 func (g *walled) conn(name string) *broker.Conn {
 	g.t.Helper()
-	c, err := broker.Dial(broker.Options{URL: g.url(), NKey: g.key(name)}, name, broker.Events{}, brokertest.Log(g.t))
+	c, err := broker.Dial(options.Broker{URL: g.url(), NKey: g.key(name)}, name, broker.Events{}, brokertest.Log(g.t))
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -133,7 +136,7 @@ func (g *walled) conn(name string) *broker.Conn {
 	return c
 }
 
-// An ear hears everything that is said in an account.
+// An ear receives everything that is published in an account.
 type ear struct {
 	account string
 	nc      *nats.Conn
@@ -147,7 +150,7 @@ func (g *walled) listen(account string) *ear {
 	g.t.Helper()
 	e := &ear{account: account, nc: g.login(account, nil), more: make(chan struct{}, 1)}
 	_, err := e.nc.Subscribe(">", func(m *nats.Msg) {
-		if strings.HasPrefix(m.Subject, "$JS.EVENT.") { // JetStream's own words on what its account did
+		if strings.HasPrefix(m.Subject, "$JS.EVENT.") { // JetStream's own events about its account
 			return
 		}
 		e.mu.Lock()
@@ -167,9 +170,9 @@ func (g *walled) listen(account string) *ear {
 	return e
 }
 
-// await returns when the ear has heard what fits, or false when the time is up.
+// await returns true when what the ear has received fits, or false when the time is up.
 func (e *ear) await(fits func(heard []string) bool, limit time.Duration) bool {
-	end, tick := time.After(limit), time.NewTicker(10*time.Millisecond) // for what is not heard
+	end, tick := time.After(limit), time.NewTicker(10*time.Millisecond) // limit for what is not received
 	defer tick.Stop()
 	for {
 		e.mu.Lock()
@@ -194,13 +197,13 @@ func (e *ear) forget() (heard []string) {
 	return heard
 }
 
-// noPermissions takes the users' permissions out, so that the accounts alone stand.
+// noPermissions removes the users' permissions, so that only the accounts protect.
 func noPermissions(text string) string {
 	return regexp.MustCompile(`(?s), permissions: \{ publish: \[.*?\] \} \}`).ReplaceAllString(text, " }")
 }
 
-// clarksJournal makes Clark's bucket with a value. A cluster may need a moment for it. It comes
-// before the ears: one counts as somebody who could answer.
+// clarksJournal makes Clark's bucket with a value, for which a cluster may need a moment. It
+// must run before the ears subscribe: an ear counts as a responder.
 func (g *walled) clarksJournal(key, value string) *broker.Bucket {
 	g.t.Helper()
 	bucket := g.conn("Clark").Bucket(broker.BucketConfig{Prefix: "herd", Edge: "Clark", Replicas: len(g.servers)})
@@ -210,8 +213,8 @@ func (g *walled) clarksJournal(key, value string) *broker.Bucket {
 		if err := bucket.Open(ctx); err != nil {
 			return err
 		}
-		_, err := bucket.Write(ctx, []broker.BucketEntry{{Key: key, Value: []byte(value)}})
-		if errors.Is(err, broker.ErrRefused) { // by what an attempt without an answer wrote
+		_, err := bucket.Write(ctx, 0, []broker.BucketEntry{{Key: key, Value: []byte(value)}})
+		if errors.Is(err, broker.ErrRefused) { // by an earlier attempt that was stored without an answer
 			err = nil
 		}
 		return err
@@ -227,8 +230,8 @@ func (g *walled) clarksJournal(key, value string) *broker.Bucket {
 	}
 }
 
-// control has every edge but Clark say something on each of its links, waits until it is
-// heard where it should be, and returns all that the ears have heard since the last time.
+// control makes every edge but Clark send a message on each of its links, waits until it is
+// received where it should be, and returns what the ears have received since the last call.
 func (g *walled) control(ears map[string]*ear, round int) (heard map[string][]string) {
 	g.t.Helper()
 	want := make(map[string][]string)
@@ -245,14 +248,14 @@ func (g *walled) control(ears map[string]*ear, round int) (heard map[string][]st
 					if err := ears[from].nc.Publish(subject, []byte(payload)); err != nil {
 						g.t.Fatal(err)
 					}
-					for _, account := range []string{from, to, broker.OperatorAccount} {
+					for _, account := range []string{from, to, natsconf.OperatorAccount} {
 						want[account] = append(want[account], subject+" "+payload)
 					}
 				}
 			}
 		}
 	}
-	for end := time.Now().Add(patience); ; { // the nodes of a cluster learn of new ears one after the other
+	for end := time.Now().Add(patience); ; { // the nodes of a cluster learn of new ears one by one
 		say()
 		deaf := ""
 		for account, lines := range want {
@@ -276,7 +279,7 @@ func (g *walled) control(ears map[string]*ear, round int) (heard map[string][]st
 	return heard
 }
 
-// ask is a request that may stay unanswered: then the answer is "".
+// ask sends a request, and returns "" if it stays unanswered.
 func ask(t *testing.T, nc *nats.Conn, subject, payload string) string {
 	t.Helper()
 	m, err := nc.Request(subject, []byte(payload), hearing)
@@ -289,7 +292,7 @@ func ask(t *testing.T, nc *nats.Conn, subject, payload string) string {
 	return string(m.Data)
 }
 
-// state is what the owner of a journal sees of it.
+// state returns the state of a journal as its owner sees it.
 func (g *walled) state(b *broker.Bucket) broker.BucketState {
 	g.t.Helper()
 	s, err := b.State(soon(g.t))
@@ -299,28 +302,32 @@ func (g *walled) state(b *broker.Bucket) broker.BucketState {
 	return s
 }
 
-// endpoints is a micro service of each edge that counts who told it what.
+// endpoints offers a micro service per edge that reports who sent it what.
 func (g *walled) endpoints() (told chan string) {
 	told = make(chan string, 100)
 	for _, edge := range g.herd.Edges() {
 		s, err := g.conn(edge).Serve(broker.ServiceConfig{
 			Prefix: "herd", Edge: edge, Version: "1.2.3",
-			IAMAT: func(payload []byte, _ time.Time) ([]byte, bool) {
+			IAMAT: func(payload []byte, _ time.Time) broker.Reply {
 				told <- edge + " " + string(payload)
-				return []byte("AT " + edge), true
+				return broker.Reply{Answer: []byte("AT " + edge)}
 			},
-			WHATSAT: func([]byte, time.Time) ([]byte, bool) { return []byte("near " + edge), true },
-			Status:  func() []byte { return []byte(`{"edge":"` + edge + `"}`) },
+			WHATSAT: func([]byte, time.Time) broker.Reply { return broker.Reply{Answer: []byte("near " + edge)} },
+			WHOSAT:  func([]byte, time.Time) broker.Reply { return broker.Reply{Answer: []byte("who " + edge)} },
+			Status:  func([]byte) []byte { return []byte(`{"edge":"` + edge + `"}`) },
+			Client:  func([]byte) broker.Reply { return broker.Reply{Answer: []byte(`{"client":"` + edge + `"}`)} },
+			Cells:   func([]byte) broker.Reply { return broker.Reply{Answer: []byte(`{"cells":"` + edge + `"}`)} },
+			Digest:  func([]byte) broker.Reply { return broker.Reply{Answer: []byte(`{"digest":"` + edge + `"}`)} },
 		})
 		if err != nil {
 			g.t.Fatal(err)
 		}
-		g.t.Cleanup(s.Stop)
+		g.t.Cleanup(func() { s.Stop(g.t.Context()) })
 	}
 	return told
 }
 
-// services are the names in what comes back within a moment.
+// services returns the names in the answers that arrive within a moment.
 func (g *walled) services(nc *nats.Conn, subject string) (edges []string) {
 	g.t.Helper()
 	inbox, err := nc.SubscribeSync(nc.NewInbox())

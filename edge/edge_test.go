@@ -15,12 +15,14 @@ import (
 
 	"go.uber.org/goleak"
 
+	"herd/broker"
 	"herd/broker/brokertest"
+	"herd/edge/config"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A running edge, in this process.
+// running is an edge that runs in this process.
 type running struct {
 	t    *testing.T
 	edge *Edge
@@ -28,7 +30,7 @@ type running struct {
 	done chan error
 }
 
-// run starts an edge of the topology "A-B,B-C" on a broker.
+// run starts an edge of the topology "A-B,B-C" that uses this broker.
 func run(t *testing.T, name, url string, more ...string) *running {
 	t.Helper()
 	return runShared(t, Shared{Log: brokertest.Log(t)}, name, url, more...)
@@ -38,7 +40,7 @@ func runShared(t *testing.T, shared Shared, name, url string, more ...string) *r
 	t.Helper()
 	environ := append([]string{"HERD_EDGE=" + name, "HERD_TOPOLOGY=A-B,B-C", "HERD_LISTEN=127.0.0.1:0", "HERD_HTTP=", "NATS_URL=" + url,
 		"HERD_HEARTBEAT=100ms"}, more...)
-	cfg, _, err := FromEnvironment(environ)
+	cfg, _, err := config.FromEnvironment(environ)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,14 +55,14 @@ func runShared(t *testing.T, shared Shared, name, url string, more ...string) *r
 	return r
 }
 
-// end stops the edge, once, and returns what Run returned.
+// end stops the edge once, and returns what Run returned.
 func (r *running) end() error {
 	r.stop()
 	select {
 	case err := <-r.done:
 		r.done <- err
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		r.t.Error("the edge does not stop")
 		return errors.New("does not stop")
 	}
@@ -73,7 +75,7 @@ func (r *running) ready() *running {
 	case err := <-r.done:
 		r.done <- err
 		r.t.Fatalf("ended before it was ready: %v", err)
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		r.t.Fatal("not ready")
 	}
 	return r
@@ -87,7 +89,7 @@ func (r *running) say(format string, args ...any) string {
 		r.t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := fmt.Fprintf(c, format+"\n", args...); err != nil {
 		r.t.Fatal(err)
 	}
@@ -103,7 +105,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(20 * time.Second); !condition(); <-tick.C {
+	for end := time.Now().Add(time.Minute); !condition(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}
@@ -207,7 +209,7 @@ func TestThePortIsClosedUntilTheEdgeHasJoined(t *testing.T) {
 	} else {
 		c.Close()
 	}
-	cfg, _, err := FromEnvironment([]string{"HERD_EDGE=B", "HERD_TOPOLOGY=A-B,B-C", "HERD_LISTEN=127.0.0.1:0", "HERD_HTTP="})
+	cfg, _, err := config.FromEnvironment([]string{"HERD_EDGE=B", "HERD_TOPOLOGY=A-B,B-C", "HERD_LISTEN=127.0.0.1:0", "HERD_HTTP="})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,6 +244,7 @@ func TestTheEndpointsAnswerAsTheClientPort(t *testing.T) {
 	nats := brokertest.Start(t)
 	a := run(t, "A", nats.URL()).ready()
 	e := a.edge
+	endpoints := e.endpoints(t.Context())
 	for _, c := range []struct {
 		verb, payload, want string
 		ok                  bool
@@ -254,9 +257,13 @@ func TestTheEndpointsAnswerAsTheClientPort(t *testing.T) {
 		{"IAMAT ", "a +1+1 1\nIAMAT b +1+1 1", "? IAMAT a +1+1 1", false},
 		{"IAMAT ", strings.Repeat("x", 5000), "? IAMAT " + strings.Repeat("x", 58) + "\n", false},
 	} {
-		answer, ok := e.answerOne(t.Context(), c.verb, []byte(c.payload), time.Now())
-		if ok != c.ok || !strings.HasPrefix(string(answer), c.want) {
-			t.Errorf("%s%.20q: %q, %v", c.verb, c.payload, answer, ok)
+		endpoint := map[string]func([]byte, time.Time) broker.Reply{"IAMAT ": endpoints.IAMAT, "WHATSAT ": endpoints.WHATSAT}[c.verb]
+		reply := endpoint([]byte(c.payload), time.Now())
+		if reply.Later != nil {
+			reply = reply.Later()
+		}
+		if reply.Refused == c.ok || !strings.HasPrefix(string(reply.Answer), c.want) {
+			t.Errorf("%s%.20q: %q, refused %v", c.verb, c.payload, reply.Answer, reply.Refused)
 		}
 	}
 	if clients := e.Status().Clients; clients != 1 {
@@ -265,9 +272,9 @@ func TestTheEndpointsAnswerAsTheClientPort(t *testing.T) {
 }
 
 func TestAFloorThatFailsEndsTheRunAndIsNamed(t *testing.T) {
-	f := newFloors(t.Context())
+	f := newFloors(t.Context(), func() {})
 	var order []string
-	f.onStop(func(context.Context) error { order = append(order, "lowest"); return nil })
+	f.onStop("lowest", func(context.Context) error { order = append(order, "lowest"); return nil })
 	f.start("links", func(ctx context.Context) error { <-ctx.Done(); order = append(order, "links"); return nil })
 	f.start("name", func(context.Context) error { return errNameTaken })
 	<-f.ctx.Done()
@@ -284,7 +291,7 @@ func TestAFloorThatFailsEndsTheRunAndIsNamed(t *testing.T) {
 func TestNoSecretInTheLog(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	cfg, _, err := FromEnvironment([]string{"HERD_EDGE=A", "HERD_TOPOLOGY=A", "HERD_LISTEN=127.0.0.1:0", "HERD_HTTP=", "NATS_URL=nats://me:hunter2@127.0.0.1:1", "HERD_JOIN_TIMEOUT=500ms"})
+	cfg, _, err := config.FromEnvironment([]string{"HERD_EDGE=A", "HERD_TOPOLOGY=A", "HERD_LISTEN=127.0.0.1:0", "HERD_HTTP=", "NATS_URL=nats://me:hunter2@127.0.0.1:1", "HERD_JOIN_TIMEOUT=500ms"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,4 +311,16 @@ func TestNoSecretInTheLog(t *testing.T) {
 	if strings.Contains(out.String()+status, "hunter2") || !strings.Contains(out.String(), "ready") {
 		t.Errorf("the log:\n%s", out.String())
 	}
+}
+
+// A broker that accepts a connection and then sends nothing, as behind a broken network, is left
+// even by an edge without links, which has no heartbeats to miss.
+func TestALoneEdgeNoticesABrokerThatIsSilent(t *testing.T) {
+	server := brokertest.Start(t)
+	network := brokertest.Proxy(t, server.Addr())
+	a := run(t, "A", "nats://"+network.Addr(), "HERD_TOPOLOGY=A").ready()
+	network.Silence()
+	eventually(t, "H8 the broker to be called away", func() bool { return !a.edge.Metrics().BrokerConnected })
+	network.Heal()
+	eventually(t, "H8 the broker to be back", func() bool { return a.edge.Metrics().BrokerConnected })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,14 +14,28 @@ import (
 type floors struct {
 	ctx  context.Context // ends when the run is to end: a bound on starting, not on what was started
 	fail context.CancelCauseFunc
-	end  chan time.Time // holds when that was
-	down []func(limit context.Context) error
+	over chan struct{} // closed then
+	when time.Time     // when that was; to be read when over is closed
+	down []floor
+	at   atomic.Pointer[string] // what the run waits for, by name
 }
 
-func newFloors(parent context.Context) *floors {
-	f := &floors{end: make(chan time.Time, 1)}
+// A floor is what has to be stopped, by its name.
+type floor struct {
+	name string
+	stop func(limit context.Context) error // should keep to limit
+}
+
+// newFloors makes none yet. ending is called once, when the run is to end.
+func newFloors(parent context.Context, ending func()) *floors {
+	f := &floors{over: make(chan struct{})}
+	f.waitsFor("start")
 	f.ctx, f.fail = context.WithCancelCause(parent)
-	context.AfterFunc(f.ctx, func() { f.end <- time.Now() })
+	context.AfterFunc(f.ctx, func() {
+		f.when = time.Now()
+		ending()
+		close(f.over)
+	})
 	return f
 }
 
@@ -34,7 +49,7 @@ func (f *floors) start(what string, run func(context.Context) error) {
 			f.fail(fmt.Errorf("%s: %w", what, err))
 		}
 	}()
-	f.onStop(func(context.Context) error {
+	f.onStop(what, func(context.Context) error {
 		cancel()
 		<-done
 		return nil
@@ -42,14 +57,18 @@ func (f *floors) start(what string, run func(context.Context) error) {
 }
 
 // onStop puts on top what has only an end, which should keep to limit.
-func (f *floors) onStop(stop func(limit context.Context) error) {
-	f.down = append(f.down, stop)
+func (f *floors) onStop(what string, stop func(limit context.Context) error) {
+	f.down = append(f.down, floor{what, stop})
 }
+
+// waitsFor notes what the run waits for, for whoever asks what hangs (C19).
+func (f *floors) waitsFor(what string) { f.at.Store(&what) }
 
 // ended returns when the run was told to end; it is told now if it was not yet.
 func (f *floors) ended() time.Time {
 	f.fail(nil)
-	return <-f.end
+	<-f.over
+	return f.when
 }
 
 // stop stops all floors from the top down. Its error joins theirs with what made
@@ -60,7 +79,9 @@ func (f *floors) stop(limit context.Context) error {
 		errs = append(errs, cause)
 	}
 	for i := len(f.down) - 1; i >= 0; i-- {
-		errs = append(errs, f.down[i](limit))
+		f.waitsFor(f.down[i].name)
+		errs = append(errs, f.down[i].stop(limit))
 	}
+	f.waitsFor("")
 	return errors.Join(errs...)
 }

@@ -3,189 +3,188 @@ package edge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"herd/broker"
 )
 
-// joinLimit is how long an edge waits for its neighbours in all (H7).
-const joinLimit = 30 * time.Second
-
-// awaitName waits until the run has its name, or until there was no broker to ask for
-// HERD_JOIN_TIMEOUT (H7): one that starts beside the edge may take a while. With
-// HERD_JOURNAL=on it waits for the broker (D4).
-func (e *Edge) awaitName(ctx context.Context) (named bool) {
-	away := time.NewTimer(e.cfg.JoinTimeout)
-	defer away.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-e.named:
-			return true
-		case <-away.C:
-			if !e.conn.Connected() && e.cfg.Journal != journalOn {
-				return false
-			}
-			// The name is being asked for; that ends by itself, unless the broker goes.
-			away.Reset(e.cfg.JoinTimeout)
-		}
-	}
-}
-
 // catchUp returns when this edge holds what its journal and its neighbours hold (D2, H7),
 // as far as those can be waited for. So a restart does not answer "?" for clients that the
-// herd knows.
-//
-// The links are held when it begins and not when it returns. First those to neighbours that
-// have not joined are let go, and then, when this edge has what the others have, theirs;
-// the journal is loaded beside that: it may take as long as JetStream is away (D4), and
-// the links have to hand on meanwhile what others say.
+// herd knows. It drives joining, which decides; neighbours are asked beside it.
 func (e *Edge) catchUp(ctx context.Context) {
-	defer e.release(nil)
-	if !e.awaitName(ctx) {
-		return
-	}
-	loaded := make(chan struct{})
-	go func() {
-		defer close(loaded)
-		e.awaitJournal(ctx)
-	}()
-	heads, settled := e.askHeads(ctx)
-	if settled {
-		e.release(heads)
-		e.join(ctx, heads)
-	}
-	e.release(nil)
-	late := false // the journal
-	select {
-	case <-loaded:
-	default:
-		late = e.journal != nil
-		<-loaded
-	}
-	if settled && !late || ctx.Err() != nil {
-		return
-	}
-	// While a journal was waited for much may have happened; and who starts beside this
-	// edge has had nothing to tell of before its own was loaded.
-	if e.journal != nil {
-		heads, _ = e.askHeads(ctx)
-	}
-	e.join(ctx, heads)
-}
-
-// join waits until this edge holds what its neighbours held when it asked them,
-// or until nothing has come for HERD_JOIN_TIMEOUT, or for half a minute (H7).
-func (e *Edge) join(ctx context.Context, heads map[*neighbour]broker.Join) {
 	start := time.Now()
-	if len(heads) == 0 {
-		e.log.Info("joined", "neighbours", 0)
-		return
+	j := newJoining(&e.cfg)
+	named := (<-chan struct{})(e.named)
+	var loaded, none <-chan struct{}
+	if e.journal != nil {
+		loaded, none = e.journal.Loaded(), e.journal.None()
 	}
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	moved, last := start, uint64(0)
-	for {
-		missing, through := 0, uint64(0)
-		for n, j := range heads {
-			epoch, held := n.link.Held()
-			switch epoch {
-			case j.Epoch:
-			case "":
-				held = 0 // nothing came yet
-			default:
-				delete(heads, n) // the run that told of this head is no more
-				continue
-			}
-			through += held
-			if held < j.Head {
-				missing++
-			}
-		}
-		now := time.Now()
-		if through > last {
-			moved, last = now, through
-		}
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for ctx.Err() == nil {
+		s := j.step(time.Now(), e.seen())
+		e.waits.Store(&s.why)
+		e.setLevel(s.level)
 		switch {
-		case missing == 0:
-			e.log.Info("joined", "neighbours", len(heads), "took", now.Sub(start))
+		case s.short:
+			e.log.Warn("joined without all that the neighbours hold", "level", s.level, "why", s.why, "took", time.Since(start))
+		case s.open:
+			e.log.Info("joined", "neighbours", len(e.neighbours), "took", time.Since(start))
+		}
+		if s.open {
 			return
-		case now.Sub(moved) >= e.cfg.JoinTimeout, now.Sub(start) >= joinLimit:
-			e.log.Warn("joined without all that the neighbours hold", "neighbours", len(heads), "missing", missing, "took", now.Sub(start))
-			return
+		}
+		var due <-chan time.Time
+		if !s.next.IsZero() {
+			again.Reset(time.Until(s.next))
+			due = again.C
 		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-tick.C:
+		case <-e.news:
+		case <-due:
+		case <-named:
+			named = nil
+		case <-loaded:
+			loaded = nil
+		case <-none:
+			none = nil
 		}
 	}
 }
 
-// askHeads asks all neighbours at once. Those that are themselves still joining
-// count only if there is no other (H7).
-func (e *Edge) askHeads(ctx context.Context) (heads map[*neighbour]broker.Join, settled bool) {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
-	defer cancel()
-	answers := make([]*broker.Join, len(e.neighbours))
-	var asking errgroup.Group
+// seen is what joining decides by.
+func (e *Edge) seen() *joinSeen {
+	clients, _, _ := e.table.Stats()
+	s := &joinSeen{
+		broker: e.conn.Connected(), named: isClosed(e.named), holds: clients > 0,
+		journal: e.journalOver(), entries: e.loading.Load(),
+		neighbours: make([]neighbourSeen, len(e.neighbours)),
+	}
 	for i, n := range e.neighbours {
-		asking.Go(func() error {
-			j, err := n.path.AskJoin(ctx, e.configHash)
-			if err == nil {
-				n.compareConfig(e.configHash, j.Config)
-				answers[i] = &j
-			} else if !errors.Is(err, broker.ErrNobody) {
-				e.log.Info("no answer to join", "neighbour", n.name, "error", err)
-			}
-			return nil
-		})
+		s.neighbours[i] = neighbourSeen{Standing: n.link.Standing(), nobody: n.nobody.Load()}
 	}
-	_ = asking.Wait()
-	heads, joining := map[*neighbour]broker.Join{}, map[*neighbour]broker.Join{}
-	for i, j := range answers {
-		switch {
-		case j == nil:
-		case j.Joining:
-			joining[e.neighbours[i]] = *j
-		default:
-			heads[e.neighbours[i]] = *j
-		}
-	}
-	if len(heads) == 0 {
-		return joining, false
-	}
-	return heads, true
+	return s
 }
 
-// release lets the links say what they have (link.Hold), but for those to these.
-func (e *Edge) release(but map[*neighbour]broker.Join) {
+// setLevel tells all neighbours how far this edge has joined (H7).
+func (e *Edge) setLevel(level int) {
+	e.level.Store(int64(level))
 	for _, n := range e.neighbours {
-		if _, held := but[n]; !held {
-			n.link.Hold(false)
+		n.link.SetLevel(level)
+	}
+}
+
+// settled tells them when the client port has been open for a while (H7).
+func (e *Edge) settled(ctx context.Context) error {
+	select {
+	case <-time.After(settledAfter):
+		e.setLevel(broker.LevelSettled)
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// whyJoining says how far the edge has joined and what it waits for; "" once its client
+// port is open. It is bounded.
+func (e *Edge) whyJoining() string {
+	if e.isReady() {
+		return ""
+	}
+	why := fmt.Sprintf("joining: level %d of %d", e.level.Load(), len(e.cfg.Topology.Edges()))
+	if waits := e.waits.Load(); waits != nil && *waits != "" {
+		why += ", " + *waits
+	}
+	return why
+}
+
+// askNeighbours asks all neighbours at once how far they are and what they hold, when the
+// name is this run's (H7). An edge that is open by then, having started without a broker,
+// asks all the same: so it hears of another configuration.
+func (e *Edge) askNeighbours(ctx context.Context) error {
+	select {
+	case <-e.named:
+	case <-ctx.Done():
+		return nil
+	}
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	for _, n := range e.neighbours {
+		asking.Go(func() { e.askNeighbour(ctx, n) })
+	}
+	return nil
+}
+
+// askNeighbour asks until there is an answer, or nobody answers for it, or it was silent
+// for long enough.
+func (e *Edge) askNeighbour(ctx context.Context, n *neighbour) {
+	for begun := time.Now(); ctx.Err() == nil; {
+		asked := time.Now()
+		asking, cancel := context.WithTimeout(ctx, askLimit)
+		j, err := n.path.AskJoin(asking, e.configHash)
+		cancel()
+		switch {
+		case err == nil:
+			now := time.Now()
+			n.compareConfig(now, e.configHash, j.Config)
+			n.link.Told(now, asked, j.Epoch, j.Level, j.Head)
+			signal(e.news)
+			return
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, broker.ErrNotConnected):
+			if e.conn.Wait(ctx) != nil {
+				return
+			}
+			begun = time.Now()
+		case errors.Is(err, broker.ErrNobody):
+			n.nobody.Store(true)
+			signal(e.news)
+			return
+		default: // no answer is not nobody
+			e.log.Info("no answer to join", "neighbour", n.name, "error", err)
+			if time.Since(begun) >= askFor(e.cfg.Heartbeat) {
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Until(asked.Add(e.cfg.Heartbeat))):
+			}
 		}
 	}
 }
 
 // answerJoin answers a neighbour that starts (H7).
 func (e *Edge) answerJoin(n *neighbour, config string) broker.Join {
-	n.compareConfig(e.configHash, config)
-	return broker.Join{Epoch: e.epoch, Head: e.table.Head(), Joining: !e.isReady(), Config: e.configHash}
+	n.compareConfig(time.Now(), e.configHash, config)
+	level := int(e.level.Load()) // first: all that it stands for is in the head
+	return broker.Join{Epoch: e.epoch, Level: level, Head: e.table.Head(), Config: e.configHash}
 }
+
+// tellConfigEvery is how often at most a neighbour's questions may have it logged that it is
+// configured otherwise, or not any more.
+const tellConfigEvery = 10 * time.Second
 
 // compareConfig notes whether a neighbour is configured otherwise, which is
 // normal while a change rolls through the herd (H7).
-func (n *neighbour) compareConfig(ours, theirs string) {
-	if differs := ours != theirs; n.differs.Swap(differs) != differs {
-		if differs {
-			n.log.Warn("neighbour has another topology or retention", slog.String("ours", ours), slog.String("theirs", theirs))
-		} else {
-			n.log.Info("neighbour has our topology and retention again")
-		}
+func (n *neighbour) compareConfig(now time.Time, ours, theirs string) {
+	differs := ours != theirs
+	n.differs.Store(differs)
+	n.told.Lock()
+	tell := differs != n.told.differs && now.Sub(n.told.at) >= tellConfigEvery
+	if tell {
+		n.told.differs, n.told.at = differs, now
+	}
+	n.told.Unlock()
+	switch {
+	case !tell:
+	case differs:
+		n.log.Warn("neighbour is configured otherwise: topology, HERD_RETAIN, HERD_MAX_CLIENTS or HERD_MAX_TABLE", slog.String("ours", ours), slog.String("theirs", theirs))
+	default:
+		n.log.Info("neighbour is configured as we are again")
 	}
 }
 
@@ -196,6 +195,8 @@ func (n *neighbour) compareConfig(ours, theirs string) {
 func (e *Edge) awaitPlaces(ctx context.Context) {
 	limit := time.NewTimer(time.Until(e.start.Add(e.cfg.JoinTimeout)))
 	defer limit.Stop()
+	waits := "waits for places"
+	e.waits.Store(&waits)
 	select {
 	case <-e.finder.Loaded():
 	case <-ctx.Done():

@@ -10,8 +10,19 @@ import (
 
 // metrics are the durations that an edge keeps; counts are kept by the rooms.
 type metrics struct {
-	commands    [command.Verbs]histogram
-	propagation histogram
+	commands    [command.Verbs]*histogram
+	propagation *histogram
+	journal     *histogram
+	older       *histogram
+	watch       *histogram
+}
+
+func newMetrics() *metrics {
+	m := &metrics{propagation: newHistogram(times, time.Nanosecond), journal: newHistogram(times, time.Nanosecond), watch: newHistogram(times, time.Nanosecond), older: newHistogram(ages, time.Millisecond)}
+	for v := range m.commands {
+		m.commands[v] = newHistogram(times, time.Nanosecond)
+	}
+	return m
 }
 
 // command takes n commands that took as long from receipt to answer.
@@ -25,8 +36,15 @@ func (m *metrics) propagated(after time.Duration) {
 	m.propagation.observe(1, max(0, after))
 }
 
-// bounds are the upper bounds of all histograms, inclusive: 10 µs to 10 s.
-var bounds = [...]time.Duration{
+// journalled takes a write that the journal acknowledged after so long.
+func (m *metrics) journalled(took time.Duration) { m.journal.observe(1, max(0, took)) }
+
+// told takes lines of a watch that were written so long after the oldest of the changes that they
+// tell was stored.
+func (m *metrics) told(after time.Duration) { m.watch.observe(1, max(0, after)) }
+
+// times are upper bounds, inclusive, of what takes 10 µs to 10 s.
+var times = []time.Duration{
 	10 * time.Microsecond, 25 * time.Microsecond, 50 * time.Microsecond,
 	100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
 	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
@@ -35,37 +53,46 @@ var bounds = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
-// A histogram counts durations in buckets. Many may observe at once.
-type histogram struct {
-	counts [len(bounds) + 1]atomic.Uint64 // not cumulative; the last is beyond all bounds
-	sum    atomic.Int64                   // nanoseconds
+// ages are upper bounds, inclusive, of what is a second to twenty years old. The week number
+// of GPS begins anew every 1,024 weeks, which is 619,315,200 s.
+var ages = []time.Duration{
+	time.Second, 10 * time.Second, time.Minute, 10 * time.Minute, time.Hour, 6 * time.Hour,
+	day, 7 * day, 30 * day, 365 * day, 10 * 365 * day, 20 * 365 * day,
 }
 
+const day = 24 * time.Hour
+
+// A histogram counts durations in buckets. Many may observe at once.
+type histogram struct {
+	bounds []time.Duration
+	counts []atomic.Uint64 // not cumulative; the last is beyond all bounds
+	unit   time.Duration   // of sum, which holds 2^63 of them: 292 years of nanoseconds
+	sum    atomic.Int64
+}
+
+func newHistogram(bounds []time.Duration, unit time.Duration) *histogram {
+	return &histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1), unit: unit}
+}
+
+// observe counts n durations that are the same.
 func (h *histogram) observe(n uint64, d time.Duration) {
 	i := 0
-	for i < len(bounds) && d > bounds[i] {
+	for i < len(h.bounds) && d > h.bounds[i] {
 		i++
 	}
 	h.counts[i].Add(n)
-	h.sum.Add(int64(n) * int64(d))
+	h.sum.Add(int64(n) * int64(d/h.unit))
 }
 
 // snapshot is the histogram as the admin port writes it.
 func (h *histogram) snapshot() admin.Histogram {
-	s := admin.Histogram{Buckets: boundSeconds[:], Sum: time.Duration(h.sum.Load()).Seconds()}
+	s := admin.Histogram{Sum: float64(h.sum.Load()) / float64(time.Second/h.unit)}
 	for i := range h.counts {
 		n := h.counts[i].Load()
-		if i < len(bounds) {
-			s.Counts = append(s.Counts, n)
+		if i < len(h.bounds) {
+			s.Buckets, s.Counts = append(s.Buckets, h.bounds[i].Seconds()), append(s.Counts, n)
 		}
 		s.Count += n
 	}
 	return s
 }
-
-var boundSeconds = func() (s [len(bounds)]float64) {
-	for i, b := range bounds {
-		s[i] = b.Seconds()
-	}
-	return s
-}()

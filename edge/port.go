@@ -12,9 +12,13 @@ import (
 // connects is refused, as H7 wants it. Who listens there already shows at once; who begins
 // to listen there meanwhile, which the system allows, shows when it opens.
 type port struct {
-	file *os.File
-	addr *net.TCPAddr
+	file  *os.File
+	given net.Listener // in place of file
+	addr  net.Addr
 }
+
+// givenPort is a port that was made elsewhere, and is open as soon as somebody accepts.
+func givenPort(ln net.Listener) *port { return &port{given: ln, addr: ln.Addr()} }
 
 // reservePort takes a TCP address, host:port; port 0 is any free one.
 func reservePort(address string) (*port, error) {
@@ -90,6 +94,9 @@ func (p *port) bind(fd int, sa unix.Sockaddr) (err error) {
 
 // open lets clients in.
 func (p *port) open() (net.Listener, error) {
+	if p.given != nil {
+		return p.given, nil // whom it serves closes it
+	}
 	defer p.close()
 	fd := int(p.file.Fd())
 	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
@@ -102,4 +109,10 @@ func (p *port) open() (net.Listener, error) {
 	return ln, nil
 }
 
-func (p *port) close() { _ = p.file.Close() }
+func (p *port) close() {
+	if p.given != nil {
+		_ = p.given.Close()
+		return
+	}
+	_ = p.file.Close()
+}

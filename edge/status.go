@@ -1,11 +1,15 @@
 package edge
 
 import (
+	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"herd/edge/admin"
 	"herd/edge/command"
+	"herd/edge/journal"
+	"herd/edge/overview"
 )
 
 // Source is this edge as the admin port shows it (and `herd up`'s, which shows
@@ -15,16 +19,10 @@ func (e *Edge) Source() admin.Source {
 		Name:    e.cfg.Edge,
 		Status:  e.Status,
 		Metrics: e.Metrics,
-		Ready: func() (bool, string) {
-			switch {
-			case !e.isReady():
-				return false, "joining"
-			case e.cfg.Durability == promiseJournal && !e.journal.Working():
-				return false, "the journal cannot be written"
-			}
-			return true, ""
-		},
-		Live: func() bool { return true },
+		Ready:   e.readiness,
+		Live:    e.liveness.live,
+		History: e.pace.history,
+		Ask:     e.answerOwn,
 	}
 }
 
@@ -40,32 +38,116 @@ func (e *Edge) brokerState() string {
 	}
 }
 
-// Status is the edge at a glance, as its endpoint and its page show it.
-func (e *Edge) Status() admin.Status {
-	version, _ := Version()
+// Status is the edge at a glance, with its last events, as its endpoint shows it.
+func (e *Edge) Status() overview.Status {
+	now := time.Now()
+	version, commit := Version()
 	clients, head, _ := e.table.Stats()
-	s := admin.Status{
-		Edge: e.cfg.Edge, Epoch: e.epoch, Version: version,
-		Ready: e.isReady(), Clients: clients, Connections: e.server.Stats().Connections, Revision: head,
-		Journal: admin.Journal{Mode: e.cfg.Journal}, Broker: e.brokerState(),
+	s := overview.Status{
+		Edge: e.cfg.Edge, Epoch: e.epoch, Version: version, Commit: commit, Started: e.utc(e.start),
+		Topology: e.cfg.Topology.String(), Configuration: e.configHash,
+		Clients: clients, TableBytes: e.table.Bytes(), Connections: e.server.Stats().Connections, Revision: head,
+		Journal: e.journalStatus(), Broker: e.brokerState(), Clock: e.clockNote(), Events: e.events.Events(),
+		BrokerConnected: e.dialled() && e.conn.Connected(), BrokerAt: e.utc(e.absence.turned()),
 	}
-	if lag := e.journalLag(); lag != nil {
-		s.Journal.Lag = *lag
+	if e.dialled() {
+		s.BrokerServer = e.conn.Server()
 	}
+	if l := e.liveMetrics(); l != nil {
+		s.Watches, s.Members = l.Watches, l.Members
+	}
+	since, why := e.absence.state(now)
+	s.BrokerSince, s.BrokerError = e.utc(since), why
+	if e.certs != nil {
+		s.CertificateExpires = e.certs.Now().Pair.Leaf.NotAfter
+	}
+	s.Ready, s.Why, since = e.noteReadiness(now)
+	s.ReadySince = e.utc(since)
 	for _, p := range e.finder.Stats() {
-		place := admin.PlacesStatus{Provider: p.Provider, BreakerOpen: p.Open}
+		place := overview.PlacesStatus{Provider: p.Provider, BreakerOpen: p.Open}
 		if p.Budgeted {
 			place.BudgetLeft = &p.BudgetLeft
 		}
 		s.Places = append(s.Places, place)
 	}
-	for _, l := range e.Metrics().Links {
-		s.Links = append(s.Links, admin.LinkStatus{
-			Neighbour: l.Neighbour, Up: l.Up, Lag: l.Lag,
-			RoundTripSeconds: l.RoundTripSeconds, ClockSeconds: l.ClockSeconds, ConfigDiffers: l.ConfigDiffers,
-		})
+	is := e.sample(now)
+	s.Counts = is.counts
+	was, ok := e.pace.before(now)
+	if ok {
+		rates := is.since(&was)
+		s.Rates = &rates
+		s.Process = process(max(0, is.cpu-was.cpu), now.Sub(was.at))
+	} else {
+		s.Process = process(0, 0)
+	}
+	for i, n := range e.links() {
+		l := n.status(e.utc)
+		if over := now.Sub(was.at).Seconds(); ok && i < len(was.links) && i < len(is.links) {
+			a, b := &is.links[i], &was.links[i]
+			l.SentLinesRate, l.SentBytesRate = perSecond(a.sentLines, b.sentLines, over), perSecond(a.sentBytes, b.sentBytes, over)
+			l.ReceivedLinesRate, l.ReceivedBytesRate = perSecond(a.receivedLines, b.receivedLines, over), perSecond(a.receivedBytes, b.receivedBytes, over)
+		}
+		s.Links = append(s.Links, l)
 	}
 	return s
+}
+
+// StatusFor is Status for who asks so. The page asks often, and leaves out what it has.
+func (e *Edge) StatusFor(q overview.Question) overview.Status {
+	s := e.Status()
+	if n := len(s.Events); n > 0 && s.Events[n-1].ID == q.EventsAfter {
+		s.Events = nil
+	}
+	if q.History {
+		s.History = e.pace.history()
+	}
+	return s
+}
+
+// status is the link as it is shown; its rates are not known to it.
+func (n *neighbour) status(utc func(time.Time) time.Time) overview.LinkStatus {
+	s := n.link.Stats()
+	l := overview.LinkStatus{
+		Neighbour: n.name, Up: s.Up, In: s.In, Out: s.Out, Lag: s.Lag,
+		RoundTripSeconds: s.RoundTrip.Seconds(), ClockSeconds: s.Clock.Seconds(), ConfigDiffers: n.differs.Load(), Downs: s.Downs,
+		DownSince: utc(s.DownSince), Since: utc(s.Since), InSince: utc(s.InSince), OutSince: utc(s.OutSince), Reason: s.Why,
+		PutOff: s.PutOff, Unsendable: s.Unsendable,
+		SentLines: s.SentLines, SentBytes: s.SentBytes, ReceivedLines: s.ReceivedLines, ReceivedBytes: s.ReceivedBytes,
+	}
+	l.State = l.Words()
+	if s.Since.IsZero() {
+		l.State = overview.LinkNever
+	}
+	return l
+}
+
+// journalStatus is the journal as it is shown.
+func (e *Edge) journalStatus() overview.Journal {
+	s := overview.Journal{Mode: e.cfg.Journal}
+	j := e.journalStats()
+	if j == nil {
+		return s
+	}
+	s.Up, s.Lag, s.DownSince = j.Up, j.Lag, e.utc(j.DownSince)
+	s.Since = s.DownSince
+	if j.Up {
+		s.Since = e.utc(j.UpSince)
+	}
+	s.Replicas, s.Copies = j.Replicas, j.Copies
+	s.NearlyFull, s.LeftOut, s.Skipped, s.FullRatio = j.NearlyFull, j.LeftOut, j.Skipped, j.Full
+	s.Writes, s.Errors = j.Writes, j.Errors
+	if j.Err != nil {
+		s.Error = j.Err.Error()
+	}
+	return s
+}
+
+// utc is what this edge's clock showed at a moment, for people; the zero time stays zero.
+func (e *Edge) utc(moment time.Time) time.Time {
+	if moment.IsZero() {
+		return moment
+	}
+	return time.Unix(0, e.wall(moment)).UTC()
 }
 
 // Metrics is what the rooms have counted.
@@ -75,18 +157,28 @@ func (e *Edge) Metrics() admin.Metrics {
 	m := admin.Metrics{
 		CommandSeconds:     map[string]admin.Histogram{},
 		PropagationSeconds: e.times.propagation.snapshot(),
+		OlderSeconds:       e.times.older.snapshot(),
 		Connections:        clientPort.Connections,
+		ConnectionsPending: clientPort.Pending,
 		ConnectionsRefused: clientPort.Refused,
 		ConnectionsClosed:  clientPort.Closed,
 		Positions:          clients,
+		PositionsBytes:     e.table.Bytes(),
 		PositionsForgotten: forgotten,
+		Live:               e.liveMetrics(),
+		Devices:            e.devicesMetrics(),
 		BrokerConnected:    e.dialled() && e.conn.Connected(),
+		BrokerReconnects:   e.reconnects.Load(),
 		PlacesSeconds:      map[string]admin.Histogram{},
 		PlacesBreaker:      map[string]bool{},
 		PlacesBudget:       map[string]int{},
 		PlacesKnown:        map[string]int{},
-		JournalLag:         e.journalLag(),
 	}
+	if j := e.journalStats(); j != nil {
+		m.Journal = &admin.JournalMetrics{Up: j.Up, Lag: j.Lag, Skipped: j.Skipped, LeftOut: j.LeftOut, FullRatio: j.Full,
+			Replicas: j.Replicas, Copies: j.Copies, Writes: j.Writes, Errors: j.Errors, Seconds: e.times.journal.snapshot()}
+	}
+	e.clockMetrics(&m)
 	if e.certs != nil {
 		m.CertificateExpires = e.certs.Now().Pair.Leaf.NotAfter
 	}
@@ -101,15 +193,17 @@ func (e *Edge) Metrics() admin.Metrics {
 		m.Links = append(m.Links, admin.LinkMetrics{
 			Neighbour: n.name, Up: s.Up, Lag: s.Lag,
 			RoundTripSeconds: s.RoundTrip.Seconds(), ClockSeconds: s.Clock.Seconds(), ConfigDiffers: n.differs.Load(),
+			In: s.In, Out: s.Out, PutOff: s.PutOff, Unsendable: s.Unsendable,
 			SentLines: s.SentLines, ReceivedLines: s.ReceivedLines, DuplicateLines: s.DuplicateLines,
-			RefusedLines: s.RefusedLines, Rewinds: s.Rewinds,
+			RefusedLines: s.RefusedLines, Rewinds: s.Rewinds, Downs: s.Downs,
+			SentMessages: s.SentMessages, ReceivedMessages: s.ReceivedMessages, SentBytes: s.SentBytes, ReceivedBytes: s.ReceivedBytes,
 		})
 	}
 	for _, p := range e.finder.Stats() {
 		for _, outcome := range slices.Sorted(maps.Keys(p.Requests)) {
 			m.PlacesRequests = append(m.PlacesRequests, admin.PlacesCount{Provider: p.Provider, Outcome: outcome, Count: p.Requests[outcome]})
 		}
-		m.PlacesSeconds[p.Provider] = perBucket(p.Duration.Buckets, p.Duration.Sum, p.Duration.Count)
+		m.PlacesSeconds[p.Provider] = admin.Histogram(p.Duration)
 		if p.Guarded {
 			m.PlacesBreaker[p.Provider] = p.Open
 		}
@@ -126,27 +220,9 @@ func (e *Edge) Metrics() admin.Metrics {
 	return m
 }
 
-// perBucket turns running totals by upper bound into admin's counts a bucket.
-func perBucket(totals map[float64]uint64, sum float64, count uint64) admin.Histogram {
-	h := admin.Histogram{Sum: sum, Count: count, Buckets: slices.Sorted(maps.Keys(totals))}
-	before := uint64(0)
-	for _, bound := range h.Buckets {
-		h.Counts = append(h.Counts, totals[bound]-before)
-		before = totals[bound]
-	}
-	return h
-}
-
 // dialled says whether the broker's connection and the links are made, which
 // happens once, early in Run.
-func (e *Edge) dialled() bool {
-	select {
-	case <-e.made:
-		return true
-	default:
-		return false
-	}
-}
+func (e *Edge) dialled() bool { return isClosed(e.made) }
 
 func (e *Edge) links() []*neighbour {
 	if !e.dialled() {
@@ -155,17 +231,31 @@ func (e *Edge) links() []*neighbour {
 	return e.neighbours
 }
 
-// journalLag is how many revisions the journal does not hold yet; nil where there is
-// none, or was none so far.
-func (e *Edge) journalLag() *uint64 {
+// journalStats is how the journal is; nil where HERD_JOURNAL is off. Where the broker has no
+// JetStream (D4) it is one that is not up: who looks must see that there is none.
+func (e *Edge) journalStats() *journal.Stats {
 	if !e.dialled() || e.journal == nil {
 		return nil
 	}
-	select {
-	case <-e.journal.Loaded():
-	default:
-		return nil
+	s := e.journal.Stats()
+	if !e.conn.Connected() { // the journal notices when it next writes or looks
+		s.Up, s.Err = false, errBrokerAway
+		if since, _ := e.absence.state(time.Now()); s.DownSince.IsZero() {
+			s.DownSince = since
+		}
 	}
-	lag := e.journal.Lag()
-	return &lag
+	if !s.Up { // of the last look, which may be long ago
+		s.Replicas, s.Copies = 0, 0
+	}
+	return &s
+}
+
+var errBrokerAway = errors.New("the broker is away")
+
+// reason is an error in words; nil is none yet.
+func reason(err error) string {
+	if err == nil {
+		return "it was not tried yet"
+	}
+	return err.Error()
 }

@@ -1,17 +1,23 @@
 package edge
 
-import "runtime/debug"
+import (
+	"runtime/debug"
+	"strings"
+)
 
-// release is the version of the source: of the next release, until there is one.
-const release = "0.1.0"
+// release is set by the linker in images and releases: -ldflags "-X herd/edge.release=1.2.3".
+var release string
 
 // Version says which version this is, and which commit it was built from, where
 // the Go command noted one.
 func Version() (version, commit string) {
-	commit = "unknown"
+	version, commit = release, "unknown"
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return release, commit
+		return orDevel(version), commit
+	}
+	if version == "" && info.Main.Version != "(devel)" { // of a module that was installed by its version, or by a tag
+		version = info.Main.Version
 	}
 	changed := false
 	for _, s := range info.Settings {
@@ -25,5 +31,13 @@ func Version() (version, commit string) {
 	if changed {
 		commit += "+changes"
 	}
-	return release, commit
+	return orDevel(version), commit
+}
+
+// orDevel names what was built from a checkout without a tag.
+func orDevel(version string) string {
+	if version == "" {
+		return "devel"
+	}
+	return strings.TrimPrefix(version, "v")
 }

@@ -9,11 +9,10 @@ import (
 
 var errNoProvider = errors.New("no places provider is configured")
 
-// ask puts q to the providers in their order of preference and returns the JSON of the
-// one that answered. Only an error passes to the next: an empty answer is an answer.
-// Each but the last has half of what is left of ctx's time, so that one that hangs
-// leaves time for another. If all fail, the error is that of the first, which is the one
-// that the operator prefers.
+// ask sends q to the providers in order of preference and returns the JSON of the first that
+// answers. Only an error moves on to the next provider: an empty answer is an answer. Each
+// provider but the last gets half of ctx's remaining time, so that one that hangs leaves time
+// for others. If all fail, the error is that of the first, which the operator prefers.
 func (f *Finder) ask(ctx context.Context, q Query) ([]byte, error) {
 	first := errNoProvider
 	for i, s := range f.sources {
@@ -30,10 +29,10 @@ func (f *Finder) ask(ctx context.Context, q Query) ([]byte, error) {
 			first = fmt.Errorf("ask %s: %w", s.Name(), err)
 		}
 		if ctx.Err() == context.Canceled {
-			return nil, errStopped // whoever failed before: nobody waits for places now
+			return nil, errStopped // whatever failed before: nobody waits for the answer any more
 		}
 		if ctx.Err() != nil {
-			break // the next would only be counted as late
+			break // the next provider would only time out
 		}
 	}
 	return nil, first

@@ -18,7 +18,7 @@ func TestChain(t *testing.T) {
 		name   string
 		chain  []*provider
 		status nearby.Status
-		by     string // whose answer it is
+		by     string // the provider that answers
 		took   time.Duration
 		asked  []int
 	}{
@@ -47,7 +47,7 @@ func TestChain(t *testing.T) {
 				start := time.Now()
 				got := parse(t, f.Find(ctx, ucla))
 				took := time.Since(start)
-				f.Close() // now nobody counts any more
+				f.Close() // after this no count changes
 				if got.Status != test.status || took != test.took {
 					t.Errorf("%s after %v, want %s after %v", got.Status, took, test.status, test.took)
 				}

@@ -27,8 +27,8 @@ func TestDistance(t *testing.T) {
 		{"antipodes", 12, 34, -12, -146, half},
 		{"nearly antipodes", 0, 0, 1e-6, 180, half - 1e-6*half/180},
 		{"a centimetre", 45, 7, 45 + 1e-7, 7, 1e-7 * half / 180},
-		// The published example of haversine codes: Nashville to Los Angeles airports,
-		// 2887.2599 km on a sphere of 6372.8 km.
+		// The usual example for haversine code: the airports of Nashville and Los Angeles are
+		// 2887.2599 km apart on a sphere of 6372.8 km.
 		{"BNA to LAX", 36.12, -86.67, 33.94, -118.40, 2887.2599506071106 * places.EarthRadius / 6372.8},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"herd/places/nearby"
 )
 
@@ -21,32 +23,32 @@ type Finder struct {
 
 	mu      sync.RWMutex // guards closed against running.Go
 	closed  bool
-	running sync.WaitGroup // calls of providers, those that nobody waits for included
+	running sync.WaitGroup // calls of providers, including those that nobody waits for
 
-	life   context.Context // of what nobody waits for: loading, and questions that several ask
+	life   context.Context // for work that no single caller waits for: loading, and shared questions
 	end    context.CancelFunc
-	loaded chan struct{} // closed when no provider reads its places for the first time any more
+	loaded chan struct{} // closed when every provider has loaded its places once, or failed to
 }
 
-// source is a provider and what became of the questions to it.
+// source is a provider and the counts of the questions to it.
 type source struct {
 	Provider
 	tally
-	instant    bool
-	reload     chan struct{}         // nil where nothing is loaded; holds one that is due
-	guard                            // not for one that is instant
-	complained atomic.Int64          // when its failures were logged last, Unix ns
-	failures   atomic.Uint64         // since then
-	last       atomic.Pointer[error] // of its failures
+	instant   bool
+	reload    chan struct{}         // nil if nothing is loaded; holds one pending reload
+	guard                           // not used for an instant provider
+	complains rate.Sometimes        // limits the log of its failures
+	failures  atomic.Uint64         // failures since the last log line
+	last      atomic.Pointer[error] // the last failure
 }
 
-// complainEvery keeps a provider that fails under load from flooding the log; the
-// counts have every failure.
+// complainEvery keeps a provider that fails under load from flooding the log. The counts
+// include every failure.
 const complainEvery = 10 * time.Second
 
 // NewFinder returns a finder that asks providers in this order of preference. Without
-// any, every search fails. Where one is a Loader it is loaded from now on; who makes a
-// finder closes it.
+// providers every search fails. Loading of providers that are Loaders begins at once. The
+// caller closes the finder.
 func NewFinder(log *slog.Logger, providers ...Provider) *Finder {
 	f := &Finder{log: log, loaded: make(chan struct{})}
 	f.life, f.end = context.WithCancel(context.Background()) // ends with Close
@@ -56,7 +58,7 @@ func NewFinder(log *slog.Logger, providers ...Provider) *Finder {
 		if l, ok := p.(*limited); ok {
 			p, limits = l.Provider, l.Limits
 		}
-		s := &source{Provider: p}
+		s := &source{Provider: p, complains: rate.Sometimes{Interval: complainEvery}}
 		if _, s.instant = p.(Instant); !s.instant {
 			f.guard(s, limits)
 		}
@@ -75,8 +77,8 @@ func NewFinder(log *slog.Logger, providers ...Provider) *Finder {
 	return f
 }
 
-// keepLoaded loads once for each that is due, until ctx ends; first is called after the
-// first.
+// keepLoaded loads once per pending reload, until ctx ends. It calls first after the first
+// load.
 func (f *Finder) keepLoaded(ctx context.Context, l Loader, due <-chan struct{}, first func()) {
 	first = sync.OnceFunc(first)
 	defer first()
@@ -93,11 +95,12 @@ func (f *Finder) keepLoaded(ctx context.Context, l Loader, due <-chan struct{}, 
 	}
 }
 
-// Loaded is closed when every provider has read its places, or failed to.
+// Loaded returns a channel that is closed when every provider has loaded its places, or
+// failed to.
 func (f *Finder) Loaded() <-chan struct{} { return f.loaded }
 
-// Reload makes the providers that read their places read them again, without a gap in
-// what they answer (SIGHUP). It does not wait.
+// Reload makes Loaders read their places again (SIGHUP). They answer meanwhile. It does not
+// wait.
 func (f *Finder) Reload() {
 	for _, s := range f.sources {
 		if s.reload == nil {
@@ -105,17 +108,17 @@ func (f *Finder) Reload() {
 		}
 		select {
 		case s.reload <- struct{}{}:
-		default: // one is due already
+		default: // one is pending already
 		}
 	}
 }
 
-// Find returns the JSON of a Nearby Search answer to q, which keeps C14–C16: it never
-// fails, and what fails inside is the answer's status. It returns when ctx ends, even if
-// a provider does not; the time limit (HERD_PLACES_TIMEOUT) is ctx's deadline, and a ctx
-// that is cancelled says that the edge stops (C19). The text is the caller's to keep.
+// Find returns the JSON of a Nearby Search answer to q, by C14–C16. It never fails: an
+// internal failure becomes the answer's status. It returns when ctx ends, even if a provider
+// does not. ctx's deadline is the time limit (HERD_PLACES_TIMEOUT); a cancelled ctx means
+// that the edge stops (C19). The caller may keep the text.
 func (f *Finder) Find(ctx context.Context, q Query) []byte {
-	if !(q.Radius > 0 && q.Max > 0) { // C12: asks only where the client is
+	if !(q.Radius > 0 && q.Max > 0) { // C12: asks for the client's position only
 		return write(nearby.Zero())
 	}
 	text, err := f.ask(ctx, q)
@@ -125,9 +128,9 @@ func (f *Finder) Find(ctx context.Context, q Query) []byte {
 	return text
 }
 
-// FindNow is Find where Instant providers are first in order: the JSON of the first
-// answer among theirs, without a wait, a goroutine or a timer. ok is false where they are
-// not first, or all failed: then Find has the answer.
+// FindNow is like Find for the Instant providers at the front of the order: it returns the
+// first answer among theirs, without waiting and without a goroutine or timer. ok is false if
+// there are none or all failed; then use Find.
 func (f *Finder) FindNow(q Query) (text []byte, ok bool) {
 	if !(q.Radius > 0 && q.Max > 0) {
 		return nil, false
@@ -143,9 +146,9 @@ func (f *Finder) FindNow(q Query) (text []byte, ok bool) {
 	return nil, false
 }
 
-// Close ends what is loading and the calls of providers that Find did not wait for, and
-// waits for them; a provider that is an io.Closer is closed. A Find after it
-// calls no provider and fails as one that is stopped.
+// Close stops loading and cancels calls of providers that Find did not wait for, and waits
+// for them. It closes providers that are io.Closers. A later Find calls no provider and fails
+// as stopped.
 func (f *Finder) Close() {
 	f.mu.Lock()
 	f.closed = true
@@ -154,12 +157,12 @@ func (f *Finder) Close() {
 	f.running.Wait()
 	for _, s := range f.sources {
 		if c, ok := s.Provider.(io.Closer); ok {
-			_ = c.Close() // what is let go is connections
+			_ = c.Close() // it only releases connections
 		}
 	}
 }
 
-// call asks one provider and returns the JSON of its answer.
+// call asks one provider and returns its answer as JSON.
 func (f *Finder) call(ctx context.Context, s *source, q Query) ([]byte, error) {
 	var answer nearby.Answer
 	var err error
@@ -175,7 +178,7 @@ func (f *Finder) call(ctx context.Context, s *source, q Query) ([]byte, error) {
 	return answer.Append(make([]byte, 0, 512+384*len(answer.Results)))
 }
 
-// question puts q to the provider, and counts what becomes of it.
+// question sends q to the provider and counts the outcome.
 func (f *Finder) question(ctx context.Context, s *source, q Query) (nearby.Answer, error) {
 	start := time.Now()
 	var answer nearby.Answer
@@ -188,12 +191,12 @@ func (f *Finder) question(ctx context.Context, s *source, q Query) (nearby.Answe
 	switch {
 	case err != nil:
 	case answer.Status.Failed():
-		err = &Error{answer.Status, answer.ErrorMessage} // for the next to do better
-	case !s.instant: // whose numbers are somebody else's
+		err = &Error{answer.Status, answer.ErrorMessage} // the next provider may do better
+	case !s.instant: // an external provider's numbers may not be valid JSON
 		_, err = answer.Append(nil)
 	}
 	if deadline, ok := ctx.Deadline(); ok && errors.Is(err, context.Canceled) && !time.Now().Before(deadline) {
-		err = context.DeadlineExceeded // Close came in the same moment
+		err = context.DeadlineExceeded // Close cancelled the call at the same moment
 	}
 	if err == nil {
 		answer.Status, answer.ErrorMessage = nearby.Found(nil, answer.Results).Status, ""
@@ -202,15 +205,15 @@ func (f *Finder) question(ctx context.Context, s *source, q Query) (nearby.Answe
 	s.count(outcome)
 	s.observe(time.Since(start))
 	if err != nil && outcome != stopped {
-		last := err // a copy, so that a success allocates nothing for it
+		last := err // a copy, so that success does not allocate
 		s.last.Store(&last)
 		f.complain(s, outcome, err)
 	}
 	return answer, err
 }
 
-// await calls ask on a goroutine of its own, which Close waits for, so as to return when
-// ctx ends whatever ask does.
+// await calls ask on a goroutine of its own, for which Close waits, so that await returns
+// when ctx ends whatever ask does.
 func (f *Finder) await(ctx context.Context, ask func() (nearby.Answer, error)) (nearby.Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return nearby.Answer{}, err
@@ -219,7 +222,7 @@ func (f *Finder) await(ctx context.Context, ask func() (nearby.Answer, error)) (
 		answer nearby.Answer
 		err    error
 	}
-	replies := make(chan reply, 1) // so that a late one is not stuck
+	replies := make(chan reply, 1) // buffered, so that a late reply does not block
 	if !f.run(func() {
 		answer, err := ask()
 		replies <- reply{answer, err}
@@ -232,14 +235,14 @@ func (f *Finder) await(ctx context.Context, ask func() (nearby.Answer, error)) (
 	case <-ctx.Done():
 	}
 	select {
-	case r := <-replies: // in the last moment, but in time
+	case r := <-replies: // at the last moment, but in time
 		return r.answer, r.err
 	default:
 		return nearby.Answer{}, ctx.Err()
 	}
 }
 
-// run starts call, unless the finder is closed.
+// run starts call on a goroutine, unless the finder is closed.
 func (f *Finder) run(call func()) bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -252,16 +255,14 @@ func (f *Finder) run(call func()) bool {
 
 func (f *Finder) complain(s *source, o outcome, err error) {
 	s.failures.Add(1)
-	now, last := time.Now().UnixNano(), s.complained.Load()
-	if now-last < int64(complainEvery) || !s.complained.CompareAndSwap(last, now) {
-		return
-	}
-	f.log.Warn("places provider failed", "provider", s.Name(), "outcome", o.String(), "error", err,
-		"failures", s.failures.Swap(0))
+	s.complains.Do(func() {
+		f.log.Warn("places provider failed", "provider", s.Name(), "outcome", o.String(), "error", err,
+			"failures", s.failures.Swap(0))
+	})
 }
 
-// failure turns an error into what a client sees of it: never the error's own text,
-// which may say more than is a client's business (C16).
+// failure turns an error into the answer for a client. It does not include the error's own
+// text, which may hold more than clients should see (C16).
 func failure(err error) nearby.Answer {
 	e := ErrUnknown
 	switch {
@@ -279,11 +280,11 @@ func failure(err error) nearby.Answer {
 	return nearby.Failure(status, cmp.Or(e.Message, ErrUnknown.Message))
 }
 
-// write returns the JSON of an answer that has no numbers in it.
+// write returns the JSON of an answer without numbers.
 func write(a nearby.Answer) []byte {
 	text, err := a.Append(nil)
 	if err != nil {
-		panic(err) // not without results
+		panic(err) // impossible without results
 	}
 	return text
 }

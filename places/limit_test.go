@@ -19,7 +19,7 @@ import (
 	"herd/places/nearby"
 )
 
-// counted is a provider that many may ask.
+// counted is a provider that many callers may ask.
 type counted struct {
 	asked  atomic.Int64
 	most   atomic.Int64 // the last question's Max
@@ -87,7 +87,7 @@ func TestWhoGoesAwayTakesNobodysAnswer(t *testing.T) {
 		defer f.Close()
 		start := time.Now()
 		var all sync.WaitGroup
-		for i := range 3 { // the first of whom asks, for all of them
+		for i := range 3 { // the first asks for all of them
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
 			time.AfterFunc(2*time.Second, func() {
@@ -110,15 +110,15 @@ func TestWhoGoesAwayTakesNobodysAnswer(t *testing.T) {
 	})
 }
 
-// ask puts one question within limit, and returns status, who answered, and how long that
-// took.
+// ask asks one question within limit, and returns the status, the provider that answered, and
+// the time taken.
 func ask(t *testing.T, f *places.Finder, limit time.Duration) (nearby.Status, string, time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	start := time.Now()
 	got := parse(t, f.Find(ctx, ucla))
-	synctest.Wait() // until what was asked is over too: nobody joins it
+	synctest.Wait() // until the question itself has ended, so that nobody joins it
 	return got.Status, strings.Join(got.HTMLAttributions, ""), time.Since(start)
 }
 
@@ -138,7 +138,7 @@ func TestAProviderThatHangsIsLeftAloneAndLetBackIn(t *testing.T) {
 		if !f.Stats()[0].Open || f.Stats()[1].Open {
 			t.Error("not open, or both")
 		}
-		for range 10 { // nobody waits any more
+		for range 10 { // nobody waits for the provider any more
 			if _, by, took := ask(t, f, limit); by != "next" || took != 0 {
 				t.Errorf("open: answered by %s after %v", by, took)
 			}
@@ -182,7 +182,7 @@ func TestTheStatusOfAProviderThatIsLeftAloneIsItsLast(t *testing.T) {
 		{fmt.Errorf("%w: HTTP 403", places.ErrDenied), true, nearby.RequestDenied},
 		{places.ErrOverQuota, true, nearby.OverQueryLimit},
 		{errors.New("broken"), true, nearby.UnknownError},
-		{places.ErrInvalid, false, nearby.InvalidRequest}, // it answers
+		{places.ErrInvalid, false, nearby.InvalidRequest}, // the provider did answer
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := fails("a", test.err)
@@ -214,7 +214,7 @@ func TestStopsOpenNothing(t *testing.T) {
 	})
 }
 
-// budget returns one that writes to file, if that is not empty.
+// budget returns a budget that writes to file, if that is not empty.
 func budget(t *testing.T, daily, perSecond int, file string) *places.Budget {
 	t.Helper()
 	b, err := places.NewBudget(places.BudgetConfig{Daily: daily, PerSecond: perSecond, File: file, Log: silent()})
@@ -229,6 +229,32 @@ func left(b *places.Budget) int {
 	return n
 }
 
+// Setting back a clock that was days ahead must not renew the day's budget.
+func TestAClockThatGoesBackIsNoNewDay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "questions")
+		if err := os.WriteFile(file, []byte(time.Now().AddDate(0, 0, 9).Format(time.DateOnly)+" 3\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b := budget(t, 10, 0, file)
+		p := finds("google", 1)
+		f := places.NewFinder(silent(), places.Limit(p, places.Limits{Budget: b}))
+		defer f.Close()
+		f.Find(t.Context(), ucla)
+		if n := f.Stats()[0].Requests["ok"]; n != 0 || left(b) != 0 {
+			t.Errorf("%d were asked, %d left", n, left(b))
+		}
+		time.Sleep(24 * time.Hour)
+		if left(b) != 10 {
+			t.Errorf("a day later %d left", left(b))
+		}
+		f.Find(t.Context(), ucla)
+		if n := f.Stats()[0].Requests["ok"]; n != 1 || left(b) != 9 {
+			t.Errorf("a day later %d were asked, %d left", n, left(b))
+		}
+	})
+}
+
 func TestTheBudgetIsOfOneDayOfGoogles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -240,7 +266,7 @@ func TestTheBudgetIsOfOneDayOfGoogles(t *testing.T) {
 		f := places.NewFinder(slog.New(slog.NewTextHandler(&log, nil)),
 			places.Limit(second, places.Limits{Budget: b}), places.Limit(first, places.Limits{Budget: b}), finds("next", 1))
 		defer f.Close()
-		for i := range 3 { // two questions each, of one budget
+		for i := range 3 { // two questions each, from one budget
 			if _, by, _ := ask(t, f, time.Second); by != "google" {
 				t.Errorf("question %d is answered by %s", i, by)
 			}
@@ -260,7 +286,7 @@ func TestTheBudgetIsOfOneDayOfGoogles(t *testing.T) {
 		if strings.Count(log.String(), "used up") != 1 {
 			t.Errorf("log: %s", &log)
 		}
-		// Bubbles begin at midnight UTC, which is 16:00 Pacific time.
+		// synctest bubbles begin at midnight UTC, which is 16:00 Pacific time.
 		time.Sleep(8*time.Hour - time.Second)
 		if left(b) != 0 {
 			t.Errorf("%d left before midnight", left(b))
@@ -292,7 +318,7 @@ func TestTheRateIsASeconds(t *testing.T) {
 		p := finds("google", 1)
 		f := places.NewFinder(silent(), places.Limit(p, places.Limits{Budget: b}), finds("next", 1))
 		defer f.Close()
-		for range 100 { // in no time
+		for range 100 { // all at once
 			ask(t, f, time.Second)
 		}
 		if p.asked != 10 {
@@ -331,7 +357,7 @@ func TestARestartDoesNotRefillTheBudget(t *testing.T) {
 	if b := budget(t, 10, 0, file); left(b) != 0 {
 		t.Errorf("%d left", left(b))
 	}
-	if b := budget(t, 20, 0, file); left(b) != 10 { // a larger one
+	if b := budget(t, 20, 0, file); left(b) != 10 { // a larger budget
 		t.Errorf("%d left of 20", left(b))
 	}
 	info, err := os.Stat(file)
@@ -339,8 +365,9 @@ func TestARestartDoesNotRefillTheBudget(t *testing.T) {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 	for text, want := range map[string]int{
-		"1999-12-31 10\n": 10, // another day's
-		"":                0,  // torn: rather no places than a bill
+		"1999-12-31 10\n": 10, // of another day
+		"2999-12-31 3\n":  0,  // the clock was wrong: no places are better than a bill
+		"":                0,  // torn: no places are better than a bill
 		"today\n":         0,
 		time.Now().Format(time.DateOnly) + " -1\n": 0,
 	} {
@@ -354,65 +381,27 @@ func TestARestartDoesNotRefillTheBudget(t *testing.T) {
 	if _, err := places.NewBudget(places.BudgetConfig{Daily: 1, File: t.TempDir(), Log: silent()}); err == nil {
 		t.Error("reads a folder")
 	}
-	// One that cannot be written counts all the same.
+	// A count that cannot be written still counts.
 	b := budget(t, 10, 0, filepath.Join(t.TempDir(), "gone", "questions"))
 	if use(b, 3); left(b) != 7 {
 		t.Errorf("%d left", left(b))
 	}
 }
 
-func TestAnswersAreKeptWhereThatIsWanted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := finds("google", 3)
-		f := places.NewFinder(silent(), places.Limit(p, places.Limits{Keep: time.Minute, Budget: budget(t, 5, 0, "")}))
-		defer f.Close()
-		for _, most := range []int{1, 20, 2} {
-			q := ucla
-			q.Max = most
-			if got := parse(t, f.Find(t.Context(), q)); len(got.Results) != min(3, most) {
-				t.Errorf("max %d: %d results", most, len(got.Results))
-			}
-		}
-		if p.asked != 1 || f.Stats()[0].Requests["cached"] != 2 || f.Stats()[0].BudgetLeft != 4 {
-			t.Errorf("asked %d times; %+v", p.asked, f.Stats())
-		}
-		p.nearby = finds("google", 0).nearby
-		time.Sleep(time.Minute)
-		for range 2 { // an empty answer is one
-			if status, _, _ := ask(t, f, time.Second); status != nearby.ZeroResults || p.asked != 2 {
-				t.Errorf("%s, asked %d times", status, p.asked)
-			}
-		}
-		p.nearby = fails("google", places.ErrUnknown).nearby
-		time.Sleep(time.Minute)
-		for range 2 { // a failure is none
-			ask(t, f, time.Second)
-		}
-		if p.asked != 4 {
-			t.Errorf("a failure was kept: asked %d times", p.asked)
-		}
-	})
-}
-
-func TestWhatIsKeptIsBounded(t *testing.T) {
-	p := finds("google", 1)
-	f := places.NewFinder(silent(), places.Limit(p, places.Limits{Keep: time.Hour}))
+// Google's terms forbid storing its answers: an equal question later is asked again.
+func TestNoAnswerIsKept(t *testing.T) {
+	p := finds("google", 3)
+	f := places.NewFinder(silent(), places.Limit(p, places.Limits{Budget: budget(t, 5, 0, "")}))
 	defer f.Close()
-	at := func(i int) places.Query { return places.Query{Lat: float64(i) / 100, Radius: 1, Max: 1} }
-	for i := range 1001 {
-		f.Find(t.Context(), at(i))
+	for range 2 {
+		f.Find(t.Context(), ucla)
 	}
-	f.Find(t.Context(), at(1000))
-	if p.asked != 1001 {
-		t.Errorf("the last is not kept: asked %d times", p.asked)
-	}
-	f.Find(t.Context(), at(0))
-	if p.asked != 1002 {
-		t.Errorf("the first of 1001 is still there")
+	if p.asked != 2 || f.Stats()[0].BudgetLeft != 3 {
+		t.Errorf("asked %d times; %+v", p.asked, f.Stats())
 	}
 }
 
-// closer is a provider that has something to give back.
+// closer is a provider that must be closed.
 type closer struct {
 	provider
 	closed int

@@ -14,8 +14,8 @@ import (
 	"herd/places/nearby"
 )
 
-// book is a provider that must read its places first. Each Load takes a second, and what
-// results sends is how it ends.
+// book is a provider that must load its places first. Each Load takes a second and returns
+// what results sends.
 type book struct {
 	provider
 	results chan error
@@ -74,7 +74,7 @@ func TestTheNextAnswersUntilPlacesAreLoaded(t *testing.T) {
 	})
 }
 
-// instant is a provider that is asked at once.
+// instant is an Instant provider.
 type instant struct{ provider }
 
 func (*instant) Instant() {}
@@ -86,7 +86,7 @@ func TestReloadsThatFailAreToldAndChangeNothing(t *testing.T) {
 		f := places.NewFinder(slog.New(slog.NewTextHandler(&log, nil)), b, finds("other", 1))
 		b.results <- nil
 		<-f.Loaded()
-		for range 5 { // the first at once, and one for all that come meanwhile
+		for range 5 { // the first at once, and one more for all requested meanwhile
 			f.Reload()
 		}
 		synctest.Wait()

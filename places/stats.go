@@ -9,31 +9,32 @@ import (
 	"herd/places/nearby"
 )
 
-// Stats is what became of the questions to one provider since its Finder was made.
+// Stats counts the questions to one provider since its Finder was made.
 type Stats struct {
 	Provider string
-	// By outcome, all of them: ok, zero_results, C16's in lower case, timeout, stopped; and
-	// of those that did not reach the provider: over_query_limit too, breaker_open,
-	// cached. Equal questions at one time are one.
+	// By outcome: ok, zero_results, those of C16 in lower case, timeout and stopped; and for
+	// questions that did not reach the provider, over_query_limit and breaker_open. Equal
+	// questions at the same time count as one.
 	Requests map[string]uint64
-	Duration Histogram // of those that reached the provider
+	Duration Histogram // of questions that reached the provider
 
-	Guarded    bool // it has a breaker
-	Open       bool // it is not asked for now, because it failed too often
-	Budgeted   bool // it has a budget
-	BudgetLeft int  // questions that may still go to it today
-	Loads      bool // it has its places from a file (Loader)
-	Known      int  // how many it has loaded
+	Guarded    bool // the provider has a breaker
+	Open       bool // the provider failed too often and is not asked for now
+	Budgeted   bool // the provider has a budget
+	BudgetLeft int  // questions left today
+	Loads      bool // the provider reads its places from a file (Loader)
+	Known      int  // places loaded
 }
 
 // Histogram counts durations in seconds.
 type Histogram struct {
-	Count   uint64
+	Buckets []float64 // upper bounds, inclusive, rising
+	Counts  []uint64  // per bucket: of those above the bound before it
 	Sum     float64
-	Buckets map[float64]uint64 // cumulative, by inclusive upper bound
+	Count   uint64 // of all, those above the last bound included
 }
 
-// outcome is how one question to a provider ended.
+// outcome is the outcome of one question to a provider.
 type outcome uint8
 
 const (
@@ -46,14 +47,13 @@ const (
 	late
 	stopped
 	broken
-	again
 	outcomes int = iota
 )
 
-// String returns the outcome as metrics show it.
+// String returns the outcome's name in metrics.
 func (o outcome) String() string {
 	return [outcomes]string{"ok", "zero_results", "invalid_request", "over_query_limit",
-		"request_denied", "unknown_error", "timeout", "stopped", "breaker_open", "cached"}[o]
+		"request_denied", "unknown_error", "timeout", "stopped", "breaker_open"}[o]
 }
 
 func outcomeOf(answer nearby.Answer, err error) outcome {
@@ -77,19 +77,19 @@ func outcomeOf(answer nearby.Answer, err error) outcome {
 	}
 }
 
-// bounds are the buckets' upper bounds: a search in memory takes microseconds, one over
-// a network up to HERD_PLACES_TIMEOUT.
+// bounds are the buckets' upper bounds: a search in memory takes microseconds, one over a
+// network up to HERD_PLACES_TIMEOUT.
 var bounds = [...]time.Duration{
 	10 * time.Microsecond, 30 * time.Microsecond, 100 * time.Microsecond, 300 * time.Microsecond,
 	time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond,
 	100 * time.Millisecond, 300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second,
 }
 
-// tally counts one provider's outcomes and durations. The zero value is ready; all
+// tally counts one provider's outcomes and durations. The zero value is ready to use. All
 // methods may be called from any goroutine.
 type tally struct {
 	requests [outcomes]atomic.Uint64
-	buckets  [len(bounds) + 1]atomic.Uint64 // the last: beyond all bounds
+	buckets  [len(bounds) + 1]atomic.Uint64 // the last is beyond all bounds
 	sum      atomic.Int64                   // ns
 }
 
@@ -104,8 +104,8 @@ func (t *tally) observe(d time.Duration) {
 	t.sum.Add(int64(d))
 }
 
-// Stats returns the counts of each provider, in order of preference. Questions that
-// end meanwhile may be in one count and not yet in another.
+// Stats returns the counts per provider, in order of preference. A question that ends
+// meanwhile may be in one count and not yet in another.
 func (f *Finder) Stats() []Stats {
 	all := make([]Stats, 0, len(f.sources))
 	for _, s := range f.sources {
@@ -127,12 +127,13 @@ func (f *Finder) Stats() []Stats {
 }
 
 func (t *tally) histogram() Histogram {
-	h := Histogram{Sum: time.Duration(t.sum.Load()).Seconds(), Buckets: make(map[float64]uint64, len(bounds))}
+	h := Histogram{Sum: time.Duration(t.sum.Load()).Seconds()}
 	for i := range t.buckets {
-		h.Count += t.buckets[i].Load()
+		n := t.buckets[i].Load()
 		if i < len(bounds) {
-			h.Buckets[bounds[i].Seconds()] = h.Count
+			h.Buckets, h.Counts = append(h.Buckets, bounds[i].Seconds()), append(h.Counts, n)
 		}
+		h.Count += n
 	}
 	return h
 }

@@ -5,10 +5,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"herd/test/herdtest"
 )
 
-// pairs are the ten pairs of edges of the default herd, or the three of the ordinary form:
-// one that leaves Jaquez alone, one that leaves Clark alone, one that cuts nobody off.
+// pairs returns the ten pairs of edges of the default herd, or three in the ordinary form: without
+// the first pair Jaquez is cut off, without the second Clark, without the third no edge.
 func pairs(names []string) [][2]string {
 	if !full() {
 		return [][2]string{{"Bernard", "Clark"}, {"Jaquez", "Juzang"}, {"Clark", "Johnson"}}
@@ -22,13 +24,13 @@ func pairs(names []string) [][2]string {
 	return all
 }
 
-// H1: with two edges gone an update reaches exactly those that live links join to the one
-// that was told, within a second; when the two are back all five hold it within three.
+// H1: with two edges down, an update reaches exactly the edges that live links connect to the edge
+// that received it. When the two are back, all five hold it.
 func TestUpdatesReachExactlyWhomLiveLinksJoin(t *testing.T) {
-	timed(t)
+	quiet(t)
 	names := strings.Fields("Bernard Clark Jaquez Johnson Juzang")
-	each := func(do func(*edge)) func(*herd, []*edge) {
-		return func(_ *herd, pair []*edge) {
+	each := func(do func(*herdtest.EdgeProcess)) func(*herdtest.Processes, []*herdtest.EdgeProcess) {
+		return func(_ *herdtest.Processes, pair []*herdtest.EdgeProcess) {
 			for _, e := range pair {
 				do(e)
 			}
@@ -37,16 +39,17 @@ func TestUpdatesReachExactlyWhomLiveLinksJoin(t *testing.T) {
 	for _, way := range []struct {
 		name     string
 		pairs    [][2]string
-		down, up func(*herd, []*edge)
+		down, up func(*herdtest.Processes, []*herdtest.EdgeProcess)
 	}{
-		{"kill", pairs(names), each(func(e *edge) { e.kill() }), each((*edge).start)},
-		{"stop", pairs(names), each((*edge).pause), each((*edge).resume)},
-		// So long that nobody takes the two for live any more, and that they find out.
-		{"long stop", [][2]string{{"Jaquez", "Juzang"}}, pauseUntilDown, each((*edge).resume)},
+		{"kill", pairs(names), each(func(e *herdtest.EdgeProcess) { e.Kill() }), each((*herdtest.EdgeProcess).Start)},
+		{"stop", pairs(names), each((*herdtest.EdgeProcess).Pause), each((*herdtest.EdgeProcess).Resume)},
+		// Long enough for the others to notice that the two are down, and for the two to notice
+		// that the others are.
+		{"long stop", [][2]string{{"Jaquez", "Juzang"}}, pauseUntilDown, each((*herdtest.EdgeProcess).Resume)},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			timed(t)
-			h := newHerd(t, options{})
+			quiet(t)
+			h := herdtest.StartProcesses(t, herdtest.ProcessOptions{})
 			spy := lookOn(t, h)
 			cut := 0
 			for i, pair := range way.pairs {
@@ -61,16 +64,16 @@ func TestUpdatesReachExactlyWhomLiveLinksJoin(t *testing.T) {
 	}
 }
 
-// pauseUntilDown stops two edges and waits until the others take their links for down (H8).
-func pauseUntilDown(h *herd, pair []*edge) {
+// pauseUntilDown pauses two edges and waits until their links to the others are down (H8).
+func pauseUntilDown(h *herdtest.Processes, pair []*herdtest.EdgeProcess) {
 	for _, e := range pair {
-		e.pause()
+		e.Pause()
 	}
-	for _, e := range h.others(pair[0].name, pair[1].name) {
+	for _, e := range h.Others(pair[0].Name, pair[1].Name) {
 		for _, gone := range pair {
-			eventually(h.t, promise(5*time.Second), e.name+" takes its links for down", func() error {
-				if up := e.metric("herd_link_up", `neighbour="`+gone.name+`"`); up == 1 {
-					return fmt.Errorf("the link to %s is up", gone.name)
+			herdtest.Eventually(h.T, herdtest.Promise(5*time.Second), e.Name+" takes its links for down", func() error {
+				if up := e.Metric("herd_link_up", `neighbour="`+gone.Name+`"`); up == 1 {
+					return fmt.Errorf("the link to %s is up", gone.Name)
 				}
 				return nil
 			})
@@ -78,43 +81,43 @@ func pauseUntilDown(h *herd, pair []*edge) {
 	}
 }
 
-// adjacency takes two edges down, tells each of the other three of a client of its own, and
-// brings the two back. It returns 1 if somebody was cut off meanwhile.
-func adjacency(t *testing.T, h *herd, label string, pair [2]string, down, up func(*herd, []*edge)) (cut int) {
+// adjacency takes two edges down, sends each of the other three a position of its own client, and
+// brings the two back. It returns 1 if an edge was cut off meanwhile.
+func adjacency(t *testing.T, h *herdtest.Processes, label string, pair [2]string, down, up func(*herdtest.Processes, []*herdtest.EdgeProcess)) (cut int) {
 	t.Helper()
-	gone := []*edge{h.edges[pair[0]], h.edges[pair[1]]}
+	gone := []*herdtest.EdgeProcess{h.Edges[pair[0]], h.Edges[pair[1]]}
 	down(h, gone)
-	live := h.others(pair[:]...)
+	live := h.Others(pair[:]...)
 
 	told := time.Now()
 	ids := make([]string, len(live))
 	newest := make([]int64, len(live))
 	for i, e := range live {
-		ids[i] = fmt.Sprintf("%s.at%s.example", label, e.name)
+		ids[i] = fmt.Sprintf("%s.at%s.example", label, e.Name)
 		newest[i] = told.UnixNano()
-		c := dial(t, e.addr)
+		c := dial(t, e.Addr)
 		c.send("IAMAT " + ids[i] + " +34.068930-118.445127 " + posix(newest[i]) + "\n")
-		if got := c.line(); !strings.HasPrefix(got, "AT "+e.name+" +") {
-			t.Fatalf("%s answers %q", e.name, got)
+		if got := c.line(); !strings.HasPrefix(got, "AT "+e.Name+" +") {
+			t.Fatalf("%s answers %q", e.Name, got)
 		}
 		c.Close()
 	}
 
-	// Who has learned by now, and did anybody who must not?
+	// Which edges hold the lines by now, and does an edge that is cut off hold one?
 	var learned time.Duration
 	look := func() (missing, wrong error) {
 		for _, e := range live {
-			lines, err := held(e.addr, ids)
+			lines, err := herdtest.Held(e.Addr, ids)
 			if err != nil {
 				return err, nil
 			}
 			for i, from := range live {
-				joined := h.reached(from.name, live)[e.name]
+				joined := h.Reached(from.Name, live)[e.Name]
 				switch knows := stamp(lines[i]) == newest[i]; {
 				case knows && !joined:
-					wrong = fmt.Errorf("%s learned of a client of %s, and no live link joins them", e.name, from.name)
+					wrong = fmt.Errorf("%s learned of a client of %s, and no live link joins them", e.Name, from.Name)
 				case !knows && joined:
-					missing = fmt.Errorf("%s does not know the client of %s yet", e.name, from.name)
+					missing = fmt.Errorf("%s does not know the client of %s yet", e.Name, from.Name)
 				case !joined:
 					cut = 1
 				}
@@ -123,27 +126,27 @@ func adjacency(t *testing.T, h *herd, label string, pair [2]string, down, up fun
 		return missing, wrong
 	}
 	what := fmt.Sprintf("without %s and %s", pair[0], pair[1])
-	learned = eventually(t, time.Until(told.Add(promise(time.Second))), what, func() error {
+	learned = herdtest.Eventually(t, herdtest.Promise(time.Second), what, func() error {
 		missing, wrong := look()
 		if wrong != nil {
 			t.Fatalf("%s: %v", what, wrong)
 		}
 		return missing
 	})
-	// Who must not learn has not learned by the time that all others had to.
-	throughout(t, time.Until(told.Add(time.Second)), what, func() error {
+	// An edge that must not get a line has not got it in the time in which all others did.
+	herdtest.Throughout(t, time.Until(told.Add(time.Second)), what, func() error {
 		_, wrong := look()
 		return wrong
 	})
 
 	back := time.Now()
 	up(h, gone)
-	all := awaitHolds(t, back, promise(3*time.Second), h.all(), ids, newest)
-	if err := sameBytes(h.all(), ids); err != nil {
+	all := awaitHolds(t, back, herdtest.Promise(3*time.Second), h.All(), ids, newest)
+	if err := sameBytes(h.All(), ids); err != nil {
 		t.Errorf("after %s and %s came back: %v", pair[0], pair[1], err)
 	}
-	for _, e := range h.all() {
-		e.linksUp()
+	for _, e := range h.All() {
+		e.LinksUp()
 	}
 	t.Logf("%s: learned in %v, cut off: %v; all five agree %v after the return", what, learned.Round(time.Millisecond), cut == 1, all.Round(time.Millisecond))
 	return cut

@@ -11,9 +11,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"herd/test/herdtest"
 )
 
-// stack is the herd of docker-compose.yml, in containers of its own.
+// stack is the herd of docker-compose.yml, in its own containers.
 type stack struct {
 	t       *testing.T
 	command []string // compose, with its project and file
@@ -21,11 +23,11 @@ type stack struct {
 	project string
 	tag     string
 	bind    string // the address of this machine on which its ports are
-	edges   []*edge
+	edges   []*herdtest.EdgeProcess
 }
 
-// composed starts the stack and waits until compose says that all of it runs; what takes
-// that long is what a user waits for after `docker compose up -d`.
+// composed starts the stack and waits until compose says that all of it runs, as a user does after
+// `docker compose up -d`.
 func composed(t *testing.T, env ...string) *stack {
 	t.Helper()
 	compose := dockerCompose(t)
@@ -39,8 +41,8 @@ func composed(t *testing.T, env ...string) *stack {
 	s.env = append(os.Environ(), "HERD_TAG="+s.tag, "HERD_BIND="+s.bind)
 	s.env = append(s.env, env...)
 	for i, name := range []string{"Bernard", "Clark", "Jaquez", "Johnson", "Juzang"} {
-		s.edges = append(s.edges, &edge{t: t, name: name,
-			addr: fmt.Sprintf("%s:%d", s.bind, 12000+i), http: fmt.Sprintf("%s:%d", s.bind, 12080+i)})
+		s.edges = append(s.edges, &herdtest.EdgeProcess{T: t, Name: name,
+			Addr: fmt.Sprintf("%s:%d", s.bind, 12000+i), HTTP: fmt.Sprintf("%s:%d", s.bind, 12080+i)})
 	}
 	s.buildImages()
 	t.Cleanup(s.remove)
@@ -48,7 +50,7 @@ func composed(t *testing.T, env ...string) *stack {
 	return s
 }
 
-// dockerCompose is the compose command of this machine: v2, or the one of Debian 12.
+// dockerCompose returns the compose command of this machine: v2, or that of Debian 12.
 func dockerCompose(t *testing.T) []string {
 	t.Helper()
 	needsFull(t)
@@ -66,8 +68,8 @@ func dockerCompose(t *testing.T) []string {
 	return nil
 }
 
-// buildImages makes the images as deploy/Dockerfile has them, but for the stage that
-// compiles: no registry is asked, so the binaries are compiled here.
+// buildImages builds the images of deploy/Dockerfile without the stage that compiles. The binaries
+// are compiled here instead, so that no registry is needed.
 func (s *stack) buildImages() {
 	s.t.Helper()
 	text, err := os.ReadFile("../deploy/Dockerfile")
@@ -105,7 +107,7 @@ func (s *stack) buildImages() {
 	}
 }
 
-// up starts what does not run, and waits for it in the order of its health.
+// up starts the services that do not run, and waits until they are healthy.
 func (s *stack) up() {
 	s.t.Helper()
 	s.compose("up", "-d", "--no-build")
@@ -123,7 +125,7 @@ func (s *stack) remove() {
 	}
 }
 
-// compose runs one command of compose, which must succeed.
+// compose runs a compose command and fails the test if the command fails.
 func (s *stack) compose(args ...string) string {
 	s.t.Helper()
 	out, err := s.try(args...)
@@ -150,7 +152,7 @@ func (s *stack) docker(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// container is the id of a service's container.
+// container returns the id of a service's container.
 func (s *stack) container(service string) string {
 	s.t.Helper()
 	id := strings.TrimSpace(s.compose("ps", "-q", service))
@@ -168,8 +170,8 @@ func (s *stack) file(service, path string) string {
 	return to
 }
 
-// cut takes a container off the network of edges and NATS servers: what it sends there is
-// lost, and nothing tells anybody. heal puts it back under its name.
+// cut disconnects a container from the network of edges and NATS servers. What it sends there is
+// lost, and no connection gets an error. heal connects it again under its name.
 func (s *stack) cut(service string) (heal func()) {
 	s.t.Helper()
 	id, network := s.container(service), s.project+"_herd"
@@ -184,7 +186,7 @@ func (s *stack) cut(service string) (heal func()) {
 func (s *stack) healthy(service string, limit time.Duration) time.Duration {
 	s.t.Helper()
 	id := s.container(service)
-	return eventually(s.t, limit, service+" healthy", func() error {
+	return herdtest.Eventually(s.t, limit, service+" healthy", func() error {
 		if state := s.docker("inspect", "-f", "{{.State.Health.Status}}", id); state != "healthy" {
 			return errors.New(state)
 		}
@@ -192,9 +194,19 @@ func (s *stack) healthy(service string, limit time.Duration) time.Duration {
 	})
 }
 
-func (s *stack) edge(name string) *edge {
-	return s.edges[slices.IndexFunc(s.edges, func(e *edge) bool { return e.name == name })]
+// startedAt returns when the container of a service was last started.
+func (s *stack) startedAt(t *testing.T, service string) time.Time {
+	t.Helper()
+	at, err := time.Parse(time.RFC3339Nano, s.docker("inspect", "-f", "{{.State.StartedAt}}", s.container(service)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
 }
 
-// service is the name of an edge's service in docker-compose.yml.
-func service(e *edge) string { return strings.ToLower(e.name) }
+func (s *stack) edge(name string) *herdtest.EdgeProcess {
+	return s.edges[slices.IndexFunc(s.edges, func(e *herdtest.EdgeProcess) bool { return e.Name == name })]
+}
+
+// service returns the name of an edge's service in docker-compose.yml.
+func service(e *herdtest.EdgeProcess) string { return strings.ToLower(e.Name) }

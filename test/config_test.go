@@ -12,10 +12,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"herd/test/herdtest"
+	"herd/test/ports"
 )
 
-// wrong is a value for each variable of CONTRACT.md that no version may take: each alone
-// makes an edge refuse to start.
+// wrong returns an invalid value per variable. Each of them alone makes an edge refuse to start.
 func wrong(t *testing.T) map[string]string {
 	absent := filepath.Join(t.TempDir(), "absent", "file")
 	return map[string]string{
@@ -35,6 +37,9 @@ func wrong(t *testing.T) map[string]string {
 		"HERD_MAX_LINE":             "127",
 		"HERD_MAX_CONNS":            "1000000000",
 		"HERD_MAX_CLIENTS":          "0",
+		"HERD_MAX_TABLE":            "16MB",
+		"HERD_MAX_PENDING":          "1KiB",
+		"HERD_HTTP_HOSTS":           "https://herd.example.org",
 		"HERD_IDLE_TIMEOUT":         "fifteen",
 		"HERD_WRITE_TIMEOUT":        "9ms",
 		"HERD_SHUTDOWN_TIMEOUT":     "25h",
@@ -42,13 +47,14 @@ func wrong(t *testing.T) map[string]string {
 		"HERD_HEARTBEAT":            "0",
 		"HERD_JOIN_TIMEOUT":         "-1s",
 		"HERD_LINK_WINDOW":          "1025",
-		"HERD_LINK_LINGER":          "2s",
+		"HERD_LINK_GAP":             "2s",
 		"HERD_DURABILITY":           "disk",
 		"HERD_JOURNAL_TIMEOUT":      "2",
 		"HERD_PLACES_TIMEOUT":       "48h",
 		"HERD_JOURNAL":              "maybe",
 		"HERD_JOURNAL_REPLICAS":     "6",
 		"HERD_JOURNAL_STORAGE":      "tape",
+		"HERD_JOURNAL_MAX_BYTES":    "1000000",
 		"HERD_PPROF":                "2",
 		"HERD_DATA":                 "/dev/null/herd",
 		"HERD_TRANSCRIPT":           absent,
@@ -61,12 +67,13 @@ func wrong(t *testing.T) map[string]string {
 		"HERD_GOOGLE_URL":           "ftp://[",
 		"HERD_PLACES_DAILY":         "-1",
 		"HERD_PLACES_RATE":          "x",
-		"HERD_PLACES_CACHE":         "-1h",
+		"HERD_PLACES_CACHE":         "1h",
 		"HERD_OSM_FILE":             absent,
 	}
 }
 
-// untouched is a broker's address and a listener's that tell if an edge started anything.
+// untouched returns addresses for a broker and a listener, and a check that the edge has used
+// neither.
 func untouched(t *testing.T) (env map[string]string, check func() error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -86,7 +93,7 @@ func untouched(t *testing.T) (env map[string]string, check func() error) {
 		}
 	}()
 	env = map[string]string{
-		"HERD_EDGE": "Clark", "HERD_LISTEN": local(freePort(t)), "HERD_HTTP": local(freePort(t)),
+		"HERD_EDGE": "Clark", "HERD_LISTEN": ports.Addr(t), "HERD_HTTP": ports.Addr(t),
 		"NATS_URL": "nats://" + ln.Addr().String(), "HERD_LOG_FORMAT": "text",
 	}
 	return env, func() error {
@@ -97,24 +104,24 @@ func untouched(t *testing.T) (env map[string]string, check func() error) {
 	}
 }
 
-// configFault runs an edge that cannot start and returns what it says about that.
+// configFault runs an edge that cannot start and returns its error output.
 func configFault(t *testing.T, env map[string]string, code int) string {
 	t.Helper()
-	p := start(t, "edge", binary(t, "edge"), env)
-	if got := p.wait(promise(10 * time.Second)); got != code {
+	p := herdtest.StartChild(t, "edge", herdtest.Binary(t, "edge"), env)
+	if got := p.Wait(herdtest.Promise(10 * time.Second)); got != code {
 		t.Errorf("exit code %d, want %d", got, code)
 	}
-	if out := p.stdout.String(); out != "" {
+	if out := p.Stdout.String(); out != "" {
 		t.Errorf("standard output %q, want none", out)
 	}
-	return p.stderr.String()
+	return p.Stderr.String()
 }
 
-// CONTRACT.md: every wrong value is reported by the variable's name before anything
-// starts, and the exit code is 2.
+// Every wrong value is reported with its variable's name before anything starts, and the exit code
+// is 2.
 func TestAWrongVariableIsNamed(t *testing.T) {
 	quiet(t)
-	binary(t, "edge")
+	herdtest.Binary(t, "edge")
 	for name, value := range wrong(t) {
 		t.Run(name, func(t *testing.T) {
 			quiet(t)
@@ -139,7 +146,7 @@ func TestAWrongVariableIsNamed(t *testing.T) {
 	}
 }
 
-// names tells whether text holds a variable's name that is not part of a longer one.
+// names reports whether text contains a variable's name, not as part of a longer one.
 func names(text, name string) bool {
 	for {
 		_, after, found := strings.Cut(text, name)
@@ -153,7 +160,7 @@ func names(text, name string) bool {
 	}
 }
 
-// CONTRACT.md: all of them in one message.
+// All errors are in one message.
 func TestAllWrongVariablesAreNamedAtOnce(t *testing.T) {
 	quiet(t)
 	bad := wrong(t)
@@ -168,7 +175,7 @@ func TestAllWrongVariablesAreNamedAtOnce(t *testing.T) {
 	}
 }
 
-// CONTRACT.md: a key is shown nowhere, in no log and no error.
+// A key appears in no log and no error.
 func TestAKeyIsShownNowhere(t *testing.T) {
 	quiet(t)
 	const key = "AIza-that-nobody-may-read"
@@ -211,16 +218,16 @@ func TestConfigurationsThatContradictThemselves(t *testing.T) {
 	}
 }
 
-// CONTRACT.md: an unknown HERD_* is one warning, and no reason not to start.
+// An unknown HERD_* variable is one warning, and the edge starts.
 func TestAnUnknownVariableIsAWarning(t *testing.T) {
 	quiet(t)
-	_, e := newEdge(t, map[string]string{"HERD_LISTENN": "127.0.0.1:1"})
-	if log := e.stderr.String(); strings.Count(log, "HERD_LISTENN") != 1 {
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_LISTENN": "127.0.0.1:1"})
+	if log := e.Stderr.String(); strings.Count(log, "HERD_LISTENN") != 1 {
 		t.Errorf("HERD_LISTENN is not named once in %q", log)
 	}
 }
 
-// An address that somebody else has is named with the variable that changes it.
+// An address in use is named together with the variable that changes it.
 func TestAnOccupiedPortIsNamedWithItsVariable(t *testing.T) {
 	quiet(t)
 	for _, name := range []string{"HERD_LISTEN", "HERD_HTTP"} {
@@ -233,28 +240,28 @@ func TestAnOccupiedPortIsNamedWithItsVariable(t *testing.T) {
 			defer ln.Close()
 			env, _ := untouched(t)
 			env[name] = ln.Addr().String()
-			p := start(t, "edge", binary(t, "edge"), env)
-			if code := p.wait(promise(10 * time.Second)); code != 1 && code != 2 {
+			p := herdtest.StartChild(t, "edge", herdtest.Binary(t, "edge"), env)
+			if code := p.Wait(herdtest.Promise(10 * time.Second)); code != 1 && code != 2 {
 				t.Errorf("exit code %d", code)
 			}
-			if said := p.stderr.String(); !names(said, name) || !strings.Contains(said, ln.Addr().String()) {
+			if said := p.Stderr.String(); !names(said, name) || !strings.Contains(said, ln.Addr().String()) {
 				t.Errorf("%s=%s is not named: %q", name, ln.Addr(), said)
 			}
 		})
 	}
 }
 
-// The admin port is for reading alone, on loopback unless told otherwise.
+// The admin port is read-only, and on loopback unless configured otherwise.
 func TestTheAdminPortIsReadOnly(t *testing.T) {
 	quiet(t)
-	_, e := newEdge(t, map[string]string{"HERD_PPROF": "true"})
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_PPROF": "true"})
 	for _, path := range []string{"/", "/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/symbol"} {
 		for method, want := range map[string]int{"GET": 200, "HEAD": 200, "POST": 405, "PUT": 405, "DELETE": 405, "PATCH": 405, "OPTIONS": 405} {
-			request, err := http.NewRequest(method, "http://"+e.http+path, nil)
+			request, err := http.NewRequest(method, "http://"+e.HTTP+path, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			response, err := admin.Do(request)
+			response, err := herdtest.AdminClient.Do(request)
 			if err != nil {
 				t.Errorf("%s %s: %v", method, path, err)
 				continue
@@ -266,24 +273,24 @@ func TestTheAdminPortIsReadOnly(t *testing.T) {
 		}
 	}
 	cfg := map[string]string{} // as few variables as an edge needs
-	maps.Copy(cfg, e.env)
+	maps.Copy(cfg, e.Env)
 	delete(cfg, "HERD_HTTP")
-	cfg["HERD_LISTEN"], cfg["HERD_SUBJECT_PREFIX"] = "0.0.0.0:0", "another" // which say nothing of the admin port
-	own := start(t, "edge", binary(t, "edge"), cfg)
-	eventually(t, promise(10*time.Second), "the default admin port, or that somebody has it", func() error {
-		if own.running() {
+	cfg["HERD_LISTEN"], cfg["HERD_SUBJECT_PREFIX"] = "0.0.0.0:0", "another" // which do not mention the admin port
+	own := herdtest.StartChild(t, "edge", herdtest.Binary(t, "edge"), cfg)
+	herdtest.Eventually(t, herdtest.Promise(10*time.Second), "the default admin port, or that somebody has it", func() error {
+		if own.Running() {
 			if c, err := net.DialTimeout("tcp", "127.0.0.1:12080", time.Second); err == nil {
 				c.Close()
 				return nil
 			}
 			return errors.New("nobody on 127.0.0.1:12080")
 		}
-		if !strings.Contains(own.stderr.String(), "listen tcp 127.0.0.1:12080: bind: address already in use") {
-			return errors.New(own.stderr.String())
+		if !strings.Contains(own.Stderr.String(), "listen tcp 127.0.0.1:12080: bind: address already in use") {
+			return errors.New(own.Stderr.String())
 		}
 		return nil
 	})
-	if own.running() {
+	if own.Running() {
 		for _, ip := range hostAddresses(t) {
 			if c, err := net.DialTimeout("tcp", net.JoinHostPort(ip, "12080"), time.Second); err == nil {
 				c.Close()
@@ -293,7 +300,7 @@ func TestTheAdminPortIsReadOnly(t *testing.T) {
 	}
 }
 
-// hostAddresses are this machine's IPv4 addresses that are not loopback.
+// hostAddresses returns this machine's IPv4 addresses without loopback.
 func hostAddresses(t *testing.T) (list []string) {
 	t.Helper()
 	all, err := net.InterfaceAddrs()
@@ -308,26 +315,26 @@ func hostAddresses(t *testing.T) (list []string) {
 	return list
 }
 
-// The two words that cmd/edge knows.
+// The two subcommands of cmd/edge.
 func TestEdgeHealthAndVersion(t *testing.T) {
 	quiet(t)
-	_, e := newEdge(t, nil)
+	_, e := herdtest.StartLone(t, nil)
 	health := func() int {
-		return start(t, "edge health", binary(t, "edge"), e.env, "health").wait(promise(10 * time.Second))
+		return herdtest.StartChild(t, "edge health", herdtest.Binary(t, "edge"), e.Env, "health").Wait(herdtest.Promise(10 * time.Second))
 	}
 	if code := health(); code != 0 {
 		t.Errorf("health of a ready edge: exit code %d, want 0", code)
 	}
-	e.kill()
+	e.Kill()
 	if code := health(); code != 1 {
 		t.Errorf("health of no edge: exit code %d, want 1", code)
 	}
-	version := start(t, "edge version", binary(t, "edge"), nil, "version")
-	if code := version.wait(promise(10 * time.Second)); code != 0 || strings.TrimSpace(version.stdout.String()) == "" {
-		t.Errorf("version: exit code %d, %q", code, version.stdout)
+	version := herdtest.StartChild(t, "edge version", herdtest.Binary(t, "edge"), nil, "version")
+	if code := version.Wait(herdtest.Promise(10 * time.Second)); code != 0 || strings.TrimSpace(version.Stdout.String()) == "" {
+		t.Errorf("version: exit code %d, %q", code, version.Stdout)
 	}
-	unknown := start(t, "edge fly", binary(t, "edge"), e.env, "fly")
-	if code := unknown.wait(promise(10 * time.Second)); code != 2 {
+	unknown := herdtest.StartChild(t, "edge fly", herdtest.Binary(t, "edge"), e.Env, "fly")
+	if code := unknown.Wait(herdtest.Promise(10 * time.Second)); code != 2 {
 		t.Errorf("an unknown word: exit code %d, want 2", code)
 	}
 }

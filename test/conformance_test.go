@@ -7,10 +7,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"herd/test/herdtest"
 )
 
-// said is one line of a client and what it is answered; `{AT}` stands for `AT Clark` and
-// a skew.
+// said is one line of a client and its answer. `{AT}` stands for `AT Clark` and a skew.
 type said struct{ line, answer string }
 
 func accepted(rest string) said { return said{"IAMAT " + rest, "{AT} " + rest} }
@@ -41,7 +42,7 @@ func converse(t *testing.T, addr string, lines ...said) {
 	c.end()
 }
 
-// lookup is the AT line that an edge holds for a client, or the refusal.
+// lookup returns the AT line that an edge holds of a client, or the echo with `? `.
 func lookup(t *testing.T, addr, client string) string {
 	t.Helper()
 	c := dial(t, addr)
@@ -55,11 +56,11 @@ const (
 	then = "1621464827.959498503"
 )
 
-// The rules C1 to C17, one after the other, as a client sees them on a running edge.
+// The rules C1 to C17 in order, as a client sees them on a running edge.
 func TestAnEdgeKeepsTheClientProtocol(t *testing.T) {
 	quiet(t)
-	h, e := newEdge(t, nil)
-	addr := e.addr
+	h, e := herdtest.StartLone(t, nil)
+	addr := e.Addr
 
 	t.Run("C1 pipelined commands are answered in order", func(t *testing.T) {
 		c := dial(t, addr)
@@ -68,14 +69,14 @@ func TestAnEdgeKeepsTheClientProtocol(t *testing.T) {
 		for i := range n {
 			fmt.Fprintf(&text, "IAMAT c1-%d %s %d.5\nWHATSAT c1-%d 0 0\nline %d\n", i, ucla, i, i, i)
 		}
-		go c.Write([]byte(text.String())) // beside the reading: there is more than buffers hold
+		go c.Write([]byte(text.String())) // concurrently with reading: there is more than the buffers hold
 		for i := range n {
 			want := fmt.Sprintf("{AT} c1-%d %s %d.5", i, ucla, i)
 			at := c.line()
 			if got := atAndSkew.ReplaceAllString(at, "{AT} "); got != want {
 				t.Fatalf("answer %d is %q, want %q", i, got, want)
 			}
-			if got, err := readWhatsat(c.r); err != nil || got != at {
+			if got, err := herdtest.ReadWhatsat(c.r); err != nil || got != at {
 				t.Fatalf("answer %d is %q, %v, want %q", i, got, err, at)
 			}
 			c.expect(fmt.Sprintf("? line %d\n", i))
@@ -216,7 +217,7 @@ func TestAnEdgeKeepsTheClientProtocol(t *testing.T) {
 				t.Fatalf("after %q it holds %q, not %q", same, got, first)
 			}
 		}
-		// The same time at another place is no repetition: S2 decides by receipt.
+		// The same time at another location is no repetition: S2 compares receipts.
 		for _, newer := range []string{"+1+1 100.5", "+2+2 100.500000001", "+2+2 101"} {
 			converse(t, addr, accepted("c11 "+newer))
 			if got := lookup(t, addr, "c11"); !strings.HasSuffix(got, " c11 "+newer) {
@@ -340,12 +341,12 @@ func TestAnEdgeKeepsTheClientProtocol(t *testing.T) {
 	t.Run("the same commands over NATS", func(t *testing.T) { endpoints(t, h) })
 }
 
-// endpoints of the micro service herd-edge (CONTRACT.md).
-func endpoints(t *testing.T, h *herd) {
-	nc := h.operator()
+// endpoints tests the endpoints of the micro service herd-edge (docs/PROTOCOL.md).
+func endpoints(t *testing.T, h *herdtest.Processes) {
+	nc := operator(h)
 	ask := func(endpoint, payload string) (string, string) {
 		t.Helper()
-		reply, err := nc.Request("herd.edge.Clark."+endpoint, []byte(payload), 5*time.Second)
+		reply, err := nc.Request("herd.edge.Clark."+endpoint, []byte(payload), herdtest.Promise(5*time.Second))
 		if err != nil {
 			t.Fatalf("%s: %v", endpoint, err)
 		}
@@ -363,12 +364,31 @@ func endpoints(t *testing.T, h *herd) {
 	if a := nearby(t, strings.TrimSuffix(text, "\n\n")); len(a.Results) != 5 {
 		t.Errorf("whatsat: %+v", a)
 	}
+	// L1: the client, and one who is as near as can be.
+	one, _ := ask("iamat", "nats-one +61.5+23.75 5")
+	two, _ := ask("iamat", "nats-two +61.5+23.75 5")
+	if who, code := ask("whosat", "nats-one 0.001 20"); !strings.HasPrefix(two, "AT ") || who != one+two+"\n" || code != "" {
+		t.Errorf("whosat is answered %q, error %q", who, code)
+	}
+	// Nearest first, at equal distances by id; max counts without the client itself.
+	four, _ := ask("iamat", "nats-four +61.5+23.7505 5")
+	three, _ := ask("iamat", "nats-three +61.5+23.7495 5")
+	for payload, want := range map[string]string{
+		"nats-one 1 20": one + two + four + three, "nats-one 1 2": one + two + four, "nats-one 0 20": one, "nats-one 1 0": one,
+		"nats-four 0.04 20": four + one + two,
+	} {
+		if who, code := ask("whosat", payload); who != want+"\n" || code != "" {
+			t.Errorf("whosat %s is answered %q, error %q, want %q", payload, who, code, want)
+		}
+	}
 	for _, bad := range [][3]string{
 		{"iamat", "nats " + ucla, "? IAMAT nats " + ucla},
 		{"iamat", "nats +91+0 5", "? IAMAT nats +91+0 5"},
 		{"iamat", "", "? IAMAT"},
 		{"whatsat", "nobody 10 5", "? WHATSAT nobody 10 5"},
 		{"whatsat", "nats 10 21", "? WHATSAT nats 10 21"},
+		{"whosat", "nobody 10 5", "? WHOSAT nobody 10 5"},
+		{"whosat", "nats 51 5", "? WHOSAT nats 51 5"},
 	} {
 		got, code := ask(bad[0], bad[1])
 		if got = strings.TrimSuffix(got, "\n"); strings.TrimRight(got, " ") != bad[2] || code != "400" {
@@ -382,11 +402,12 @@ func endpoints(t *testing.T, h *herd) {
 	if s.Edge != "Clark" || !regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{8}$`).MatchString(s.Epoch) || s.Version == "" || !s.Ready || s.Clients == 0 || s.Revision == 0 || len(s.Links) != 0 {
 		t.Errorf("status %+v", s)
 	}
-	found, err := nc.Request("$SRV.INFO.herd-edge", nil, 5*time.Second)
+	found, err := nc.Request("$SRV.INFO.herd-edge", nil, herdtest.Promise(5*time.Second))
 	if err != nil {
 		t.Fatalf("micro info: %v", err)
 	}
-	for _, want := range []string{`"herd-edge"`, `"edge":"Clark"`, `"prefix":"herd"`, `"herd.edge.Clark.iamat"`, `"herd.edge.Clark.whatsat"`, `"herd.edge.Clark.status"`} {
+	for _, want := range []string{`"herd-edge"`, `"edge":"Clark"`, `"prefix":"herd"`, `"herd.edge.Clark.iamat"`, `"herd.edge.Clark.whatsat"`, `"herd.edge.Clark.whosat"`, `"herd.edge.Clark.status"`,
+		`"herd.edge.Clark.client"`, `"herd.edge.Clark.cells"`, `"herd.edge.Clark.digest"`} {
 		if !strings.Contains(string(found.Data), want) {
 			t.Errorf("micro info lacks %s: %s", want, found.Data)
 		}

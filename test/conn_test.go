@@ -9,22 +9,24 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"herd/test/herdtest"
 )
 
-// conn is a client that says exactly what a test wants and expects exact answers.
+// conn is a client connection that sends exactly what a test wants and expects exact answers.
 type conn struct {
 	*net.TCPConn
-	t *testing.T
+	t testing.TB
 	r *bufio.Reader
 }
 
-func dial(t *testing.T, addr string) *conn {
+func dial(t testing.TB, addr string) *conn {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	c, err := net.DialTimeout("tcp", addr, herdtest.Promise(5*time.Second))
 	if err != nil {
 		t.Fatalf("dial: %v", err)
 	}
-	c.SetDeadline(time.Now().Add(promise(10 * time.Second)))
+	c.SetDeadline(time.Now().Add(herdtest.Promise(10 * time.Second)))
 	t.Cleanup(func() { c.Close() })
 	return &conn{TCPConn: c.(*net.TCPConn), t: t, r: bufio.NewReaderSize(c, 1<<20)}
 }
@@ -56,7 +58,7 @@ func (c *conn) expect(want string) {
 	}
 }
 
-// whatsat asks for a client and returns its AT line and the JSON text as they came.
+// whatsat sends a WHATSAT and returns the AT line and the JSON text as received.
 func (c *conn) whatsat(args string) (at, text string) {
 	c.t.Helper()
 	c.send("WHATSAT " + args + "\n")
@@ -74,7 +76,7 @@ func (c *conn) whatsat(args string) (at, text string) {
 	return at, strings.TrimSuffix(text, "\n\n")
 }
 
-// end expects the edge's side of the connection to end now, with nothing before that.
+// end expects the edge to end its side of the connection without sending anything more.
 func (c *conn) end() {
 	c.t.Helper()
 	if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
@@ -82,8 +84,8 @@ func (c *conn) end() {
 	}
 }
 
-// closed is end for a connection that the edge breaks off while the client still sends:
-// it may be reset. It says how long that took.
+// closed is like end for a connection that the edge closes while the client still sends, which may
+// reset it. It returns how long that took.
 func (c *conn) closed() time.Duration {
 	c.t.Helper()
 	start := time.Now()
@@ -94,8 +96,8 @@ func (c *conn) closed() time.Duration {
 	return time.Since(start)
 }
 
-// talk opens a connection, says text, half-closes and returns all that comes back.
-func talk(t *testing.T, addr, text string) string {
+// talk opens a connection, sends text, half-closes, and returns everything that it receives.
+func talk(t testing.TB, addr, text string) string {
 	t.Helper()
 	c := dial(t, addr)
 	c.send(text)

@@ -1,27 +1,25 @@
 package test
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
+	"herd/test/herdtest"
 )
 
-// The files that a journal's lines go to: the stream's own, and with replicas the log of
-// its Raft group.
+// The files that hold a journal's lines: those of the stream, and with replicas the log of its Raft
+// group.
 var (
 	streamFile = regexp.MustCompile(`/streams/KV_herd_Clark/msgs/\d+\.blk$`)
 	raftFile   = regexp.MustCompile(`/_js_/S-R3F-\w+/msgs/\d+\.blk$`)
 )
 
-// Item 2 of what must be seen to work, D3: with `sync_interval: always` what is answered is
-// on disk, which killing processes cannot show. With the default it is not.
+// D3: with `sync_interval: always` an answered position is on disk, which killing processes cannot
+// show. With the default it is not.
 func TestAnAnswerIsOnDiskWhereThatIsAskedFor(t *testing.T) {
 	quiet(t)
 	needsStrace(t)
@@ -32,7 +30,7 @@ func TestAnAnswerIsOnDiskWhereThatIsAskedFor(t *testing.T) {
 		{"always", "sync_interval: always", true},
 		{"default", "", false},
 	} {
-		disks := func(n int) int { // that must have it
+		disks := func(n int) int { // number of servers that must have synced it
 			if form.always {
 				return n
 			}
@@ -40,23 +38,16 @@ func TestAnAnswerIsOnDiskWhereThatIsAskedFor(t *testing.T) {
 		}
 		t.Run("D3 one nats-server, "+form.name, func(t *testing.T) {
 			quiet(t)
-			h := newHerd(t, options{topology: "Clark", env: durable(nil), nats: []string{"-c", natsConfig(t, 0, []int{0}, form.sync)}})
-			tr := startTracer(t, h.nats.process)
-			ids := tellSlowly(t, h.edges["Clark"])
+			h := herdtest.StartProcesses(t, herdtest.ProcessOptions{Topology: "Clark", Env: durable(nil), NATS: []string{"-c", natsConfig(t, 0, []int{0}, form.sync)}})
+			tr := startTracer(t, h.NATS.Child)
+			ids := tellSlowly(t, h.Edges["Clark"])
 			onDisk(t, tr.stop(), ids, atBroker, streamFile, disks(1))
 		})
 		t.Run("D3 three nats-servers, "+form.name, func(t *testing.T) {
 			quiet(t)
-			routes := []int{freePort(t), freePort(t), freePort(t)}
-			second := startNATS(t, "-c", natsConfig(t, 1, routes, form.sync))
-			third := startNATS(t, "-c", natsConfig(t, 2, routes, form.sync))
-			h := newHerd(t, options{topology: "Clark", env: durable(map[string]string{"HERD_JOURNAL_REPLICAS": "3"}),
-				nats: []string{"-c", natsConfig(t, 0, routes, form.sync)}, unready: []string{"Clark"}})
-			awaitCluster(t, h)
-			h.edges["Clark"].start()
-			h.edges["Clark"].firstReady()
-			tr := startTracer(t, h.nats.process, second.process, third.process)
-			ids := tellSlowly(t, h.edges["Clark"])
+			h, servers := newClusteredHerd(t, herdtest.ProcessOptions{Topology: "Clark", Env: durable(nil)}, form.sync)
+			tr := startTracer(t, servers[0].Child, servers[1].Child, servers[2].Child)
+			ids := tellSlowly(t, h.Edges["Clark"])
 			onDisk(t, tr.stop(), ids, atBroker, raftFile, disks(2)) // a quorum
 		})
 		t.Run("D3 the server inside, "+form.name, func(t *testing.T) {
@@ -65,15 +56,15 @@ func TestAnAnswerIsOnDiskWhereThatIsAskedFor(t *testing.T) {
 			if !form.always { // HERD_DURABILITY=journal alone is always
 				env["HERD_EMBEDDED_NATS_SYNC"] = "2m"
 			}
-			h := newHerd(t, options{topology: "Clark", env: env, each: func(e *edge) { delete(e.env, "NATS_URL") }})
-			tr := startTracer(t, h.edges["Clark"].process)
-			ids := append(tellSlowly(t, h.edges["Clark"]), tellAtOnce(t, h.edges["Clark"])...)
+			h := herdtest.StartProcesses(t, herdtest.ProcessOptions{Topology: "Clark", Env: env, Each: func(e *herdtest.EdgeProcess) { delete(e.Env, "NATS_URL") }})
+			tr := startTracer(t, h.Edges["Clark"].Child)
+			ids := append(tellSlowly(t, h.Edges["Clark"]), tellAtOnce(t, h.Edges["Clark"])...)
 			onDisk(t, tr.stop(), ids, atEdge, streamFile, disks(1))
 		})
 	}
 }
 
-// A path is how an id's write arrives and how it is acknowledged, as strace writes that.
+// A path is how the write of an id arrives and how it is acknowledged, in strace's notation.
 type path struct{ arrival, ack func(id string) string }
 
 var (
@@ -89,8 +80,8 @@ var (
 	}
 )
 
-// durable is the environment of an edge whose answers wait for the journal, long enough for
-// a server that is being looked at.
+// durable returns the environment of an edge whose answers wait for the journal, for long enough
+// while strace slows the server.
 func durable(more map[string]string) map[string]string {
 	env := map[string]string{"HERD_DURABILITY": "journal", "HERD_JOURNAL_TIMEOUT": "1m", "HERD_JOIN_TIMEOUT": "1m"}
 	for name, value := range more {
@@ -99,40 +90,8 @@ func durable(more map[string]string) map[string]string {
 	return env
 }
 
-// natsConfig writes the configuration of one server of as many as there are routes' ports.
-func natsConfig(t *testing.T, number int, routes []int, sync string) string {
-	t.Helper()
-	dir := t.TempDir()
-	text := fmt.Sprintf("server_name: n%d\njetstream {\n\tstore_dir: %q\n\t%s\n}\n", number, filepath.Join(dir, "state"), sync)
-	if len(routes) > 1 {
-		var urls []string
-		for _, port := range routes {
-			urls = append(urls, `"nats://`+local(port)+`"`)
-		}
-		text += fmt.Sprintf("cluster {\n\tname: herd\n\tlisten: %q\n\troutes: [ %s ]\n}\n", local(routes[number]), strings.Join(urls, ", "))
-	}
-	path := filepath.Join(dir, "nats.conf")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// awaitCluster waits until JetStream has a leader.
-func awaitCluster(t *testing.T, h *herd) {
-	t.Helper()
-	nc := h.operator()
-	eventually(t, promise(20*time.Second), "JetStream has a leader", func() error {
-		reply, err := nc.Request("$JS.API.INFO", nil, time.Second)
-		if errors.Is(err, nats.ErrTimeout) || err == nil && strings.Contains(string(reply.Data), `"error"`) {
-			return errors.New("not yet")
-		}
-		return err
-	})
-}
-
-// tellSlowly has clients told of one after the other, each when the last was answered.
-func tellSlowly(t *testing.T, e *edge) (ids []string) {
+// tellSlowly sends positions of clients one at a time, each after the answer to the one before.
+func tellSlowly(t *testing.T, e *herdtest.EdgeProcess) (ids []string) {
 	t.Helper()
 	for i := range 10 {
 		id := fmt.Sprintf("slow-%d", i)
@@ -142,8 +101,8 @@ func tellSlowly(t *testing.T, e *edge) (ids []string) {
 	return ids
 }
 
-// tellAtOnce has as many told of in one write, which the journal writes together.
-func tellAtOnce(t *testing.T, e *edge) (ids []string) {
+// tellAtOnce sends as many positions in one write, so that the journal writes them together.
+func tellAtOnce(t *testing.T, e *herdtest.EdgeProcess) (ids []string) {
 	t.Helper()
 	for i := range 10 {
 		ids = append(ids, fmt.Sprintf("quick-%d", i))
@@ -152,11 +111,11 @@ func tellAtOnce(t *testing.T, e *edge) (ids []string) {
 	return ids
 }
 
-func tellAll(t *testing.T, e *edge, ids []string) {
+func tellAll(t *testing.T, e *herdtest.EdgeProcess, ids []string) {
 	t.Helper()
-	c := dial(t, e.addr)
+	c := dial(t, e.Addr)
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(promise(20 * time.Second)))
+	c.SetDeadline(time.Now().Add(herdtest.Promise(20 * time.Second)))
 	var text strings.Builder
 	for _, id := range ids {
 		text.WriteString("IAMAT " + id + " " + ucla + " " + posix(time.Now().UnixNano()) + "\n")
@@ -169,8 +128,8 @@ func tellAll(t *testing.T, e *edge, ids []string) {
 	}
 }
 
-// onDisk fails unless between the arrival of each id and its acknowledgement this kind of
-// file is written to disk in at least so many folders; 0 is in none.
+// onDisk fails unless, between the arrival of each id and its acknowledgement, files of this kind
+// are synced to disk in at least folders folders, or in none if folders is 0.
 func onDisk(t *testing.T, calls []call, ids []string, p path, file *regexp.Regexp, folders int) {
 	t.Helper()
 	for _, id := range ids {

@@ -4,27 +4,48 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/parser"
+	"go/token"
 	"io"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// arrows are the imports within the module that HOUSE.md allows. `*` stands for one path
-// element. What a room may import is all that stands here; a room that is missing fails.
+// arrows are the allowed imports within the module, by package. `*` stands for one path element. A
+// package may import only what is listed here, and every package must be listed.
 var arrows = map[string][]string{
 	"edge/wire":                {},
-	"edge/server":              {},
+	"edge/fifo":                {},
+	"edge/server":              {"edge/fifo"},
 	"edge/transcript":          {},
-	"edge/admin":               {},
+	"edge/admin":               {"edge/httplog", "edge/overview", "edge/worldmap"},
+	"edge/httplog":             {},
+	"edge/worldmap":            {},
+	"edge/livemap":             {"edge/worldmap"},
+	"edge/overview":            {"broker/topology"},
+	"edge/events":              {"edge/overview"},
+	"edge/inquiry":             {"broker", "edge/admin", "edge/overview", "edge/verify"},
 	"edge/position":            {"edge/wire"},
+	"edge/clock":               {},
+	"edge/config":              {"broker/topology", "broker/certs", "broker/options"},
+	"edge/finder":              {"edge/config", "places", "places/google", "places/osm", "places/gazetteer"},
+	"edge/client":              {"edge/wire"},
+	"edge/client/clienttest":   {"edge/wire"},
 	"edge/command":             {"edge/wire", "edge/position", "places/nearby"},
+	"edge/devices":             {"edge/command", "edge/httplog", "edge/server", "edge/wire"},
 	"edge/link":                {"edge/wire", "edge/position"},
+	"edge/watch":               {"edge/fifo", "edge/wire", "edge/position"},
 	"edge/journal":             {"edge/position"},
-	"broker":                   {"broker/topology", "broker/certs"},
+	"edge/verify":              {"edge/position", "edge/wire"},
+	"edge/journal/storetest":   {"edge/journal"},
+	"broker":                   {"broker/topology", "broker/certs", "broker/options"},
+	"broker/options":           {},
 	"broker/topology":          {},
-	"broker/brokertest":        {"broker", "broker/topology"},
+	"broker/natsconf":          {"broker/topology"},
+	"broker/brokertest":        {"broker", "broker/options", "broker/topology", "test/ports"},
 	"broker/certs":             {},
 	"broker/certs/certstest":   {},
 	"places":                   {"places/nearby"},
@@ -34,30 +55,55 @@ var arrows = map[string][]string{
 	"places/google/googletest": {},
 	"places/osm":               {"places", "places/nearby"},
 	"places/gazetteer":         {"places", "places/nearby"},
-	"edge":                     {"edge/*", "broker", "broker/topology", "broker/certs", "places", "places/*"},
-	"cmd/edge":                 {"edge"},
-	"cmd/herd":                 {"edge", "edge/admin", "edge/wire", "broker", "broker/topology", "broker/certs", "places", "cmd/herd/load"},
-	"cmd/herd/load":            {"edge/wire"},
+	"edge":                     {"edge/admin", "edge/clock", "edge/command", "edge/config", "edge/devices", "edge/events", "edge/finder", "edge/inquiry", "edge/journal", "edge/link", "edge/livemap", "edge/overview", "edge/position", "edge/server", "edge/transcript", "edge/verify", "edge/watch", "edge/wire", "broker", "broker/topology", "broker/certs", "places", "places/nearby"},
+	"cmd/edge":                 {"edge", "edge/config"},
+	"cmd/herd":                 {"edge", "edge/admin", "edge/client", "edge/config", "edge/devices", "edge/finder", "edge/inquiry", "edge/overview", "edge/verify", "edge/wire", "broker", "broker/topology", "broker/certs", "broker/natsconf", "broker/options", "places", "cmd/herd/load"},
+	"cmd/herd/load":            {"edge/client", "edge/wire"},
 	"test":                     {},
 	"places/osm/osmtest":       {},
-	"test/bench":               {},
+	"test/bench":               {"broker/topology", "places/osm/osmtest", "test/herdtest", "test/ports"},
+	"test/ports":               {},
+	"test/browser":             {"test/herdtest"},
+	"test/herdtest":            {"edge", "edge/client", "edge/config", "broker", "test/ports"},
+	"test/sim":                 {"broker", "edge", "edge/config", "edge/journal", "edge/journal/storetest", "edge/overview", "places", "test/herdtest"},
+	"test/clockedge":           {"edge", "edge/config"},
 }
 
-// monopolies are modules that only one room may import.
+// monopolies are modules that only one package may import.
 var monopolies = map[string]string{
 	"github.com/nats-io/":                     "broker",
 	"github.com/synadia-io/":                  "broker",
 	"github.com/prometheus/":                  "edge/admin",
 	"github.com/tidwall/cities":               "places/gazetteer",
 	"github.com/sony/gobreaker":               "places",
-	"github.com/hashicorp/golang-lru":         "places",
-	"github.com/paulmach/":                    "places/osm",
+	"golang.org/x/text":                       "places/osm",
 	"github.com/tidwall/rtree":                "places/osm",
 	"github.com/HdrHistogram/hdrhistogram-go": "cmd/herd/load",
 	"github.com/coreos/":                      "cmd/edge",
+	"github.com/coder/":                       "edge/devices",
+	"golang.org/x/crypto":                     "edge/devices",
+	"github.com/minio/highwayhash":            "edge/position",
 }
 
-// pkg is what `go list -json` says of a package.
+// needless are the packages that a package must not depend on, not even indirectly, so that a
+// program that imports only this package stays small and starts nothing.
+var needless = map[string][]string{
+	"edge/config":     {"net/http", "github.com/nats-io/", "github.com/prometheus/", "herd/broker", "herd/edge", "herd/places"},
+	"edge/finder":     {"github.com/nats-io/", "github.com/prometheus/", "herd/broker", "herd/edge"},
+	"edge/client":     {"net/http", "github.com/", "herd/broker", "herd/edge", "herd/places"},
+	"broker/options":  {"net/http", "github.com/nats-io/", "crypto/tls"},
+	"broker/natsconf": {"net/http", "github.com/nats-io/", "crypto/tls"},
+}
+
+// narrow are files of commands that need only a part of the herd, and the herd's packages that they
+// may import. None of them needs an edge.
+var narrow = map[string][]string{
+	"cmd/edge/health.go":     {"edge/config"},
+	"cmd/herd/places.go":     {"edge/config", "edge/finder", "edge/wire", "places"},
+	"cmd/herd/natsconfig.go": {"edge/config", "broker/natsconf", "broker/topology"},
+}
+
+// pkg is a package in the output of `go list -json`.
 type pkg struct {
 	ImportPath string
 	Standard   bool
@@ -66,8 +112,8 @@ type pkg struct {
 	CgoFiles   []string
 }
 
-// HOUSE.md: every arrow points down, only broker knows NATS, only edge/admin Prometheus,
-// and the binaries need no C.
+// Imports follow the list of arrows, only broker imports NATS, only edge/admin imports Prometheus,
+// and the binaries need no cgo.
 func TestArrowsPointDown(t *testing.T) {
 	quiet(t)
 	own := 0
@@ -89,7 +135,7 @@ func TestArrowsPointDown(t *testing.T) {
 				}
 			}
 			for module, owner := range monopolies {
-				// A bare publisher is what propagation is measured against.
+				// The bench measures propagation against a bare publisher.
 				apart := owner == "broker" && (room == "broker/brokertest" || room == "test/bench")
 				if strings.HasPrefix(path, module) && room != owner && !apart {
 					t.Errorf("%s imports %s; only %s does", room, path, owner)
@@ -108,6 +154,56 @@ func TestArrowsPointDown(t *testing.T) {
 	}
 }
 
+// A package does not depend, even indirectly, on what it is meant to keep out.
+func TestWhatIsPureNeedsNothing(t *testing.T) {
+	quiet(t)
+	imports := make(map[string][]string)
+	for _, p := range dependencies(t) {
+		imports[p.ImportPath] = p.Imports
+	}
+	for room, forbidden := range needless {
+		start := "herd/" + room
+		if imports[start] == nil {
+			t.Errorf("go list does not show %s", start)
+		}
+		by := map[string]string{start: ""} // the first package on the path that needs it
+		for queue := []string{start}; len(queue) > 0; queue = queue[1:] {
+			for _, path := range imports[queue[0]] {
+				if _, seen := by[path]; seen {
+					continue
+				}
+				by[path] = queue[0]
+				queue = append(queue, path)
+			}
+		}
+		for path, who := range by {
+			for _, not := range forbidden {
+				if path == not || strings.HasSuffix(not, "/") && strings.HasPrefix(path, not) {
+					t.Errorf("%s needs %s, by %s", room, path, who)
+				}
+			}
+		}
+	}
+}
+
+func TestNarrowCommandsNeedNoEdge(t *testing.T) {
+	for name, allowed := range narrow {
+		file, err := parser.ParseFile(token.NewFileSet(), "../"+name, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range file.Imports {
+			path, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if below, ours := strings.CutPrefix(path, "herd/"); ours && !slices.Contains(allowed, below) {
+				t.Errorf("%s imports %s; it may import %q", name, path, allowed)
+			}
+		}
+	}
+}
+
 func fits(pattern, path string) bool {
 	if parent, ok := strings.CutSuffix(pattern, "/*"); ok {
 		child, ok := strings.CutPrefix(path, parent+"/")
@@ -116,12 +212,11 @@ func fits(pattern, path string) bool {
 	return pattern == path
 }
 
-// dependencies is every package of the module and every one that those need, as they are
-// built without cgo.
+// dependencies returns the module's packages and all their dependencies, as built without cgo.
 func dependencies(t *testing.T) []pkg {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,Module,Imports,CgoFiles", "herd/...")
-	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=1") // with it cgo files show
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=1") // with cgo enabled, files that use it would show
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -136,7 +231,7 @@ func dependencies(t *testing.T) []pkg {
 		} else if err != nil {
 			t.Fatalf("go list: %v", err)
 		}
-		// Of the standard library's own cgo (net, os/user) there is a pure form.
+		// The standard library's packages that use cgo (net, os/user) also have a pure Go form.
 		if len(p.CgoFiles) > 0 && !p.Standard {
 			t.Errorf("%s uses cgo: %q", p.ImportPath, p.CgoFiles)
 		}

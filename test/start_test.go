@@ -9,88 +9,91 @@ import (
 	"testing"
 	"time"
 
+	"herd/test/herdtest"
+	"herd/test/ports"
+
 	"github.com/nats-io/nats.go"
 )
 
-// H7, H8: an edge whose broker is not there starts and serves its clients, and hands on what
-// they told it once the broker is there.
+// H7, H8: an edge whose broker is away starts and serves its clients, and sends what it received
+// from them once the broker is there.
 func TestAnEdgeStartsWithoutItsBroker(t *testing.T) {
 	quiet(t)
 	env := map[string]string{"HERD_JOIN_TIMEOUT": "1s"}
 	t.Run("no broker", func(t *testing.T) {
 		quiet(t)
-		h := newHerd(t, options{topology: "Clark-Jaquez", env: env, unready: []string{"Clark", "Jaquez"}})
-		h.nats.kill()
-		startsWithoutBroker(t, h, h.nats.start)
+		h := herdtest.StartProcesses(t, herdtest.ProcessOptions{Topology: "Clark-Jaquez", Env: env, Unready: []string{"Clark", "Jaquez"}})
+		h.NATS.Kill()
+		startsWithoutBroker(t, h, h.NATS.Start)
 	})
 	t.Run("a broker that accepts and says nothing", func(t *testing.T) {
 		quiet(t)
-		h := newHerd(t, options{topology: "Clark-Jaquez", env: env, unready: []string{"Clark", "Jaquez"}, proxies: true})
-		for _, e := range h.all() {
-			e.proxy.silent(true)
+		h := herdtest.StartProcesses(t, herdtest.ProcessOptions{Topology: "Clark-Jaquez", Env: env, Unready: []string{"Clark", "Jaquez"}, Proxies: true})
+		for _, e := range h.All() {
+			e.Proxy.Silent(true)
 		}
 		startsWithoutBroker(t, h, func() {
-			for _, e := range h.all() {
-				e.proxy.silent(false)
+			for _, e := range h.All() {
+				e.Proxy.Silent(false)
 			}
 		})
 	})
 }
 
-func startsWithoutBroker(t *testing.T, h *herd, back func()) {
+func startsWithoutBroker(t *testing.T, h *herdtest.Processes, back func()) {
 	t.Helper()
 	start := time.Now()
-	for _, e := range h.all() {
-		e.start()
+	for _, e := range h.All() {
+		e.Start()
 	}
-	for _, e := range h.all() {
-		e.firstReady()
+	for _, e := range h.All() {
+		e.FirstReady()
 	}
 	opened := time.Since(start)
-	clark, jaquez := h.edges["Clark"], h.edges["Jaquez"]
+	clark, jaquez := h.Edges["Clark"], h.Edges["Jaquez"]
 	told := time.Now().UnixNano()
-	if got := talk(t, clark.addr, "IAMAT kiwi "+ucla+" "+posix(told)+"\n"); !strings.HasPrefix(got, "AT Clark ") {
+	if got := talk(t, clark.Addr, "IAMAT kiwi "+ucla+" "+posix(told)+"\n"); !strings.HasPrefix(got, "AT Clark ") {
 		t.Fatalf("answered %q", got)
 	}
-	if got := lookup(t, jaquez.addr, "kiwi"); got != "? WHATSAT kiwi 0 0" {
+	if got := lookup(t, jaquez.Addr, "kiwi"); got != "? WHATSAT kiwi 0 0" {
 		t.Fatalf("without a broker Jaquez knows %q", got)
 	}
 	back()
-	learned := awaitHolds(t, time.Now(), promise(3*time.Second), h.all(), []string{"kiwi"}, []int64{told})
+	learned := awaitHolds(t, time.Now(), herdtest.Promise(3*time.Second), h.All(), []string{"kiwi"}, []int64{told})
 	t.Logf("both ready %v after their start; %v after the broker's return both know", opened.Round(time.Millisecond), learned.Round(time.Millisecond))
 }
 
-// H7: an edge whose broker is a little late waits for it, and does not answer `?` for clients
-// that the herd knows.
+// H7: an edge whose broker is a little late waits for it, and does not answer `? ` for clients that
+// the herd knows.
 func TestAnEdgeWaitsForALateBroker(t *testing.T) {
 	quiet(t)
-	h := newHerd(t, options{topology: "Clark-Jaquez", proxies: true})
-	clark, jaquez := h.edges["Clark"], h.edges["Jaquez"]
+	h := herdtest.StartProcesses(t, herdtest.ProcessOptions{Topology: "Clark-Jaquez", Env: map[string]string{"HERD_JOIN_TIMEOUT": "1m"}, Proxies: true})
+	clark, jaquez := h.Edges["Clark"], h.Edges["Jaquez"]
 	told := time.Now().UnixNano()
-	talk(t, jaquez.addr, "IAMAT kiwi "+ucla+" "+posix(told)+"\n")
-	clark.kill()
-	clark.proxy.silent(true)
-	clark.start()
-	throughout(t, 2*time.Second, "the port stays closed", func() error {
-		if c, err := net.Dial("tcp", clark.addr); err == nil {
+	talk(t, jaquez.Addr, "IAMAT kiwi "+ucla+" "+posix(told)+"\n")
+	clark.Kill()
+	clark.Proxy.Silent(true)
+	clark.Start()
+	herdtest.Throughout(t, 2*time.Second, "the port stays closed", func() error {
+		if c, err := net.Dial("tcp", clark.Addr); err == nil {
 			c.Close()
 			return errors.New("it is open")
 		}
 		return nil
 	})
-	clark.proxy.silent(false)
-	clark.awaitReady()
+	clark.Proxy.Silent(false)
+	clark.AwaitReady()
 	if err := holds(clark, []string{"kiwi"}, []int64{told}); err != nil {
 		t.Error(err)
 	}
 }
 
-// H7: while an edge joins it takes no commands, over NATS neither, for which it would have
-// to answer `?`; and it joins for HERD_JOIN_TIMEOUT at most when nothing comes.
+// H7: while an edge joins it accepts no commands, over NATS either, because it would have to answer
+// `? `; and it joins for at most HERD_JOIN_TIMEOUT if nothing comes.
 func TestAnEdgeThatJoinsTakesNoCommands(t *testing.T) {
 	quiet(t)
-	h := newHerd(t, options{topology: "Clark-Jaquez", env: map[string]string{"HERD_JOIN_TIMEOUT": "2s"}, unready: []string{"Clark", "Jaquez"}})
-	clark, nc := h.edges["Clark"], h.operator()
+	h := herdtest.StartProcesses(t, herdtest.ProcessOptions{Topology: "Clark-Jaquez", Env: map[string]string{"HERD_JOIN_TIMEOUT": "5s"}, Unready: []string{"Clark", "Jaquez"}})
+	clark, nc := h.Edges["Clark"], operator(h)
 	// A neighbour that holds ten revisions and sends none of them.
 	var asked atomic.Int32
 	_, err := nc.Subscribe("herd.join.Clark.Jaquez", func(m *nats.Msg) {
@@ -105,16 +108,15 @@ func TestAnEdgeThatJoinsTakesNoCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clark.start()
-	eventually(t, promise(3*time.Second), "Clark asks its neighbour", func() error {
+	clark.Start()
+	herdtest.Eventually(t, herdtest.Promise(3*time.Second), "Clark asks its neighbour", func() error {
 		if asked.Load() == 0 {
 			return errors.New("not yet")
 		}
 		return nil
 	})
-	start := time.Now()
-	throughout(t, time.Second, "the edge joins", func() error {
-		if c, err := net.Dial("tcp", clark.addr); err == nil {
+	herdtest.Throughout(t, time.Second, "the edge joins", func() error {
+		if c, err := net.Dial("tcp", clark.Addr); err == nil {
 			c.Close()
 			return errors.New("its client port is open")
 		}
@@ -126,99 +128,98 @@ func TestAnEdgeThatJoinsTakesNoCommands(t *testing.T) {
 		}
 		return nil
 	})
-	clark.awaitReady()
-	if took := time.Since(start); took > promise(3*time.Second) {
-		t.Errorf("it joined for %v, HERD_JOIN_TIMEOUT is 2s", took)
-	}
-	if got := lookup(t, clark.addr, "kiwi"); got != "? WHATSAT kiwi 0 0" {
+	clark.AwaitReady()
+	if got := lookup(t, clark.Addr, "kiwi"); got != "? WHATSAT kiwi 0 0" {
 		t.Errorf("it answers %q", got)
 	}
 }
 
-// CONTRACT.md: an edge may have the broker inside, for itself and for others.
+// An edge may run the broker in its own process, for itself and for others.
 func TestAnEdgeCanHaveTheBrokerInside(t *testing.T) {
 	quiet(t)
-	h := newHerd(t, options{topology: "Clark-Jaquez", unready: []string{"Clark", "Jaquez"}})
-	clark, jaquez := h.edges["Clark"], h.edges["Jaquez"]
-	inside := local(freePort(t))
-	delete(clark.env, "NATS_URL")
-	clark.env["HERD_EMBEDDED_NATS"], clark.env["HERD_EMBEDDED_NATS_LISTEN"] = "true", inside
-	clark.env["HERD_DATA"] = t.TempDir()
-	jaquez.env["NATS_URL"] = "nats://" + inside
-	clark.start()
-	clark.firstReady()
-	jaquez.start()
-	jaquez.firstReady()
+	h := herdtest.StartProcesses(t, herdtest.ProcessOptions{Topology: "Clark-Jaquez", Unready: []string{"Clark", "Jaquez"}})
+	clark, jaquez := h.Edges["Clark"], h.Edges["Jaquez"]
+	inside := ports.Addr(t)
+	delete(clark.Env, "NATS_URL")
+	clark.Env["HERD_EMBEDDED_NATS"], clark.Env["HERD_EMBEDDED_NATS_LISTEN"] = "true", inside
+	clark.Env["HERD_DATA"] = t.TempDir()
+	jaquez.Env["NATS_URL"] = "nats://" + inside
+	clark.Start()
+	clark.FirstReady()
+	jaquez.Start()
+	jaquez.FirstReady()
 	told := time.Now().UnixNano()
-	talk(t, jaquez.addr, "IAMAT kiwi "+ucla+" "+posix(told)+"\n")
-	awaitHolds(t, time.Now(), promise(3*time.Second), h.all(), []string{"kiwi"}, []int64{told})
+	talk(t, jaquez.Addr, "IAMAT kiwi "+ucla+" "+posix(told)+"\n")
+	awaitHolds(t, time.Now(), herdtest.Promise(3*time.Second), h.All(), []string{"kiwi"}, []int64{told})
 }
 
-// H1: herds with different prefixes share a broker and hear nothing of each other.
+// H1: herds with different prefixes share a broker and receive nothing from each other.
 func TestTwoHerdsShareABroker(t *testing.T) {
 	quiet(t)
-	h := newHerd(t, options{topology: "Clark-Jaquez", each: func(e *edge) {
-		if e.name == "Jaquez" {
-			e.env["HERD_SUBJECT_PREFIX"] = "other2"
+	h := herdtest.StartProcesses(t, herdtest.ProcessOptions{Topology: "Clark-Jaquez", Each: func(e *herdtest.EdgeProcess) {
+		if e.Name == "Jaquez" {
+			e.Env["HERD_SUBJECT_PREFIX"] = "other2"
 		}
-	}, unready: []string{"Clark", "Jaquez"}})
-	for _, e := range h.all() {
-		e.start()
-		e.firstReady()
+	}, Unready: []string{"Clark", "Jaquez"}})
+	for _, e := range h.All() {
+		e.Start()
+		e.FirstReady()
 	}
-	clark, jaquez := h.edges["Clark"], h.edges["Jaquez"]
-	talk(t, clark.addr, "IAMAT kiwi "+ucla+" 5\n")
-	throughout(t, 300*time.Millisecond, "another herd", func() error {
-		if got := lookup(t, jaquez.addr, "kiwi"); got != "? WHATSAT kiwi 0 0" {
+	clark, jaquez := h.Edges["Clark"], h.Edges["Jaquez"]
+	talk(t, clark.Addr, "IAMAT kiwi "+ucla+" 5\n")
+	herdtest.Throughout(t, 300*time.Millisecond, "another herd", func() error {
+		if got := lookup(t, jaquez.Addr, "kiwi"); got != "? WHATSAT kiwi 0 0" {
 			t.Fatalf("it knows %q", got)
 		}
 		return nil
 	})
-	if up := clark.metric("herd_link_up"); up != 0 {
+	if up := clark.Metric("herd_link_up"); up != 0 {
 		t.Errorf("herd_link_up is %v", up)
 	}
 }
 
-// S4: a position is forgotten HERD_RETAIN after its time, and stored from nobody after that.
+// S4: a position is forgotten HERD_RETAIN after its time, and no edge stores it after that.
 func TestPositionsAreForgottenWhenTheirTimeIsUp(t *testing.T) {
 	quiet(t)
-	h := newHerd(t, options{topology: "Clark-Jaquez", env: map[string]string{"HERD_RETAIN": "1m"}})
-	clark := h.edges["Clark"]
+	h := herdtest.StartProcesses(t, herdtest.ProcessOptions{Topology: "Clark-Jaquez", Env: map[string]string{"HERD_RETAIN": "1m"}})
+	clark := h.Edges["Clark"]
+	knowsWhatIsPast(t, h.All())
 	now := time.Now()
-	old, fresh := now.Add(-57*time.Second).UnixNano(), now.UnixNano()
+	const left = 15 * time.Second // remaining time of the old position: long enough to reach both edges
+	old, fresh := now.Add(left-time.Minute).UnixNano(), now.UnixNano()
 	tell := func(client string, ns int64) {
 		t.Helper()
-		if got := talk(t, clark.addr, "IAMAT "+client+" "+ucla+" "+posix(ns)+"\n"); !strings.HasPrefix(got, "AT Clark ") {
+		if got := talk(t, clark.Addr, "IAMAT "+client+" "+ucla+" "+posix(ns)+"\n"); !strings.HasPrefix(got, "AT Clark ") {
 			t.Fatalf("answered %q", got)
 		}
 	}
 	tell("fresh", fresh)
 	tell("old", old)
 	tell("past", now.Add(-61*time.Second).UnixNano())
-	awaitHolds(t, now, 3*time.Second, h.all(), []string{"old", "fresh"}, []int64{old, fresh})
-	if got := lookup(t, clark.addr, "past"); got != "? WHATSAT past 0 0" {
+	awaitHolds(t, now, left, h.All(), []string{"old", "fresh"}, []int64{old, fresh})
+	if got := lookup(t, clark.Addr, "past"); got != "? WHATSAT past 0 0" {
 		t.Errorf("what is past its time is stored: %q", got)
 	}
-	for _, e := range h.all() {
-		eventually(t, time.Until(now.Add(3*time.Second+promise(2*time.Second))), e.name+" forgets", func() error {
-			if lines, err := held(e.addr, []string{"old"}); err != nil || lines[0] != "" {
+	for _, e := range h.All() {
+		herdtest.Eventually(t, left+herdtest.Promise(2*time.Second), e.Name+" forgets", func() error {
+			if lines, err := herdtest.Held(e.Addr, []string{"old"}); err != nil || lines[0] != "" {
 				return errors.New("not yet")
 			}
 			return nil
 		})
-		if since := time.Since(now); since < 3*time.Second {
-			t.Errorf("%s forgot %v early", e.name, 3*time.Second-since)
+		if since := time.Since(now); since < left {
+			t.Errorf("%s forgot %v early", e.Name, left-since)
 		}
 		if err := holds(e, []string{"fresh"}, []int64{fresh}); err != nil {
 			t.Error(err)
 		}
 	}
 	tell("old", old)
-	if got := lookup(t, clark.addr, "old"); got != "? WHATSAT old 0 0" {
+	if got := lookup(t, clark.Addr, "old"); got != "? WHATSAT old 0 0" {
 		t.Errorf("what was forgotten is stored again: %q", got)
 	}
-	eventually(t, 30*time.Second, "what was forgotten is counted", func() error {
-		if n := clark.metric("herd_positions_forgotten_total"); n != 1 {
+	herdtest.Eventually(t, herdtest.Promise(30*time.Second), "what was forgotten is counted", func() error {
+		if n := clark.Metric("herd_positions_forgotten_total"); n != 1 {
 			return errors.New("not yet")
 		}
 		return nil

@@ -1,77 +1,19 @@
 package test
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"math"
-	"net"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"herd/test/herdtest"
+
 	"github.com/nats-io/nats.go"
 )
 
-// metrics is the edge's /metrics page: a sample's name with its labels, and its value.
-func (e *edge) metrics() (map[string]float64, error) {
-	code, body, err := e.get("/metrics")
-	if err != nil {
-		return nil, err
-	}
-	if code != 200 {
-		return nil, fmt.Errorf("/metrics: %d", code)
-	}
-	samples := map[string]float64{}
-	for line := range strings.Lines(body) {
-		if strings.HasPrefix(line, "#") {
-			continue
-		}
-		line = strings.TrimSpace(line)
-		end := strings.LastIndexByte(line, ' ')
-		if end < 0 {
-			continue
-		}
-		value, err := strconv.ParseFloat(line[end+1:], 64)
-		if err != nil {
-			return nil, fmt.Errorf("/metrics: %q: %w", line, err)
-		}
-		samples[line[:end]] = value
-	}
-	return samples, nil
-}
-
-// metric is the sum of the samples of one name whose labels hold all of the given ones,
-// written as name="value". It is NaN where there are none.
-func (e *edge) metric(name string, labels ...string) float64 {
-	e.t.Helper()
-	samples, err := e.metrics()
-	if err != nil {
-		e.t.Fatalf("metrics of %s: %v", e.name, err)
-	}
-	sum, found := 0.0, false
-next:
-	for sample, value := range samples {
-		if sample != name && !strings.HasPrefix(sample, name+"{") {
-			continue
-		}
-		for _, label := range labels {
-			if !strings.Contains(sample, label) {
-				continue next
-			}
-		}
-		sum, found = sum+value, true
-	}
-	if !found {
-		return math.NaN()
-	}
-	return sum
-}
-
-// status is the answer of an edge's NATS endpoint of that name (CONTRACT.md).
+// status is the answer of an edge's NATS endpoint of that name (docs/PROTOCOL.md).
 type status struct {
 	Edge        string
 	Epoch       string
@@ -95,28 +37,28 @@ type status struct {
 	Broker any
 }
 
-// operator is a connection to the herd's broker, as the nats command has one.
-func (h *herd) operator() *nats.Conn {
-	h.t.Helper()
+// operator returns a connection to the herd's broker, like that of the nats command.
+func operator(h *herdtest.Processes) *nats.Conn {
+	h.T.Helper()
 	options := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(50 * time.Millisecond)}
-	if h.keys != "" {
-		key, err := nats.NkeyOptionFromSeed(h.key("operator"))
+	if h.Keys != "" {
+		key, err := nats.NkeyOptionFromSeed(h.Key("operator"))
 		if err != nil {
-			h.t.Fatal(err)
+			h.T.Fatal(err)
 		}
 		options = append(options, key)
 	}
-	nc, err := nats.Connect(h.nats.url(), options...)
+	nc, err := nats.Connect(h.NATS.URL(), options...)
 	if err != nil {
-		h.t.Fatalf("connect to nats-server: %v", err)
+		h.T.Fatalf("connect to nats-server: %v", err)
 	}
-	h.t.Cleanup(nc.Close)
+	h.T.Cleanup(nc.Close)
 	return nc
 }
 
 func askStatus(nc *nats.Conn, edge string) (status, error) {
 	var s status
-	reply, err := nc.Request("herd.edge."+edge+".status", nil, 2*time.Second)
+	reply, err := nc.Request("herd.edge."+edge+".status", nil, herdtest.Promise(2*time.Second))
 	if err != nil {
 		return s, fmt.Errorf("status of %s: %w", edge, err)
 	}
@@ -126,68 +68,8 @@ func askStatus(nc *nats.Conn, edge string) (status, error) {
 	return s, nil
 }
 
-var errOtherAnswer = errors.New("an answer to another question")
-
-// held asks one edge where these clients are, by `WHATSAT x 0 0`, which asks no provider
-// (C12). A client that the edge does not know has an empty line.
-func held(addr string, ids []string) ([]string, error) {
-	conn, err := net.DialTimeout("tcp", addr, 2*time.Second)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5*time.Second + time.Duration(len(ids))*100*time.Microsecond))
-	wrote := make(chan error, 1)
-	go func() {
-		w := bufio.NewWriterSize(conn, 64<<10)
-		for _, id := range ids {
-			w.WriteString("WHATSAT " + id + " 0 0\n")
-		}
-		wrote <- w.Flush()
-	}()
-	r := bufio.NewReaderSize(conn, 64<<10)
-	lines := make([]string, 0, len(ids))
-	for _, id := range ids {
-		line, err := readWhatsat(r)
-		if err != nil {
-			return nil, fmt.Errorf("%s about %s: %w", addr, id, err)
-		}
-		if got, ok := strings.CutPrefix(line, "? "); ok {
-			if got != "WHATSAT "+id+" 0 0" {
-				return nil, fmt.Errorf("%w: %s about %s: %q", errOtherAnswer, addr, id, line)
-			}
-			line = ""
-		} else if f := strings.Split(line, " "); len(f) != 6 || f[0] != "AT" || f[3] != id {
-			return nil, fmt.Errorf("%w: %s about %s: %q", errOtherAnswer, addr, id, line)
-		}
-		lines = append(lines, line)
-	}
-	return lines, <-wrote
-}
-
-// readWhatsat reads one answer to WHATSAT and returns its first line (C14).
-func readWhatsat(r *bufio.Reader) (string, error) {
-	first, err := r.ReadString('\n')
-	if err != nil {
-		return "", err
-	}
-	first = strings.TrimSuffix(first, "\n")
-	if strings.HasPrefix(first, "? ") {
-		return first, nil
-	}
-	for {
-		line, err := r.ReadSlice('\n')
-		if err != nil && err != bufio.ErrBufferFull {
-			return "", err
-		}
-		if bytes.Equal(line, []byte("\n")) {
-			return first, nil
-		}
-	}
-}
-
-// stamp is the client's time of an AT line in nanoseconds, 0 for no line. It reads only
-// times as these tests write them, with nine decimals.
+// stamp returns the client's time of an AT line in nanoseconds, or 0 for no line. It parses only
+// times with nine decimals, as these tests write them.
 func stamp(line string) int64 {
 	sec, frac, ok := strings.Cut(line[strings.LastIndexByte(line, ' ')+1:], ".")
 	if !ok || len(frac) != 9 {
@@ -198,12 +80,13 @@ func stamp(line string) int64 {
 	return s*1e9 + ns
 }
 
-// posix writes a time as clients do.
+// posix formats a time as clients do.
 func posix(ns int64) string { return fmt.Sprintf("%d.%09d", ns/1e9, ns%1e9) }
 
-// holds reports the first client of which the edge holds nothing as new as it should.
-func holds(e *edge, ids []string, newest []int64) error {
-	lines, err := held(e.addr, ids)
+// holds returns an error for the first client of which the edge holds no line that is at least as
+// new as wanted.
+func holds(e *herdtest.EdgeProcess, ids []string, newest []int64) error {
+	lines, err := herdtest.Held(e.Addr, ids)
 	if err != nil {
 		return err
 	}
@@ -215,17 +98,17 @@ func holds(e *edge, ids []string, newest []int64) error {
 		}
 	}
 	if behind > 0 {
-		return fmt.Errorf("%s is behind for %d of %d clients: %s", e.name, behind, len(ids), example)
+		return fmt.Errorf("%s is behind for %d of %d clients: %s", e.Name, behind, len(ids), example)
 	}
 	return nil
 }
 
-// awaitHolds waits until every one of these edges holds lines as new as these, and says
-// how long it took from start on.
-func awaitHolds(t *testing.T, start time.Time, limit time.Duration, edges []*edge, ids []string, newest []int64) time.Duration {
+// awaitHolds waits until all these edges hold lines as new as these, and returns how long it took
+// since start.
+func awaitHolds(t *testing.T, start time.Time, limit time.Duration, edges []*herdtest.EdgeProcess, ids []string, newest []int64) time.Duration {
 	t.Helper()
 	pending := edges
-	eventually(t, time.Until(start.Add(limit)), "every edge has caught up", func() error {
+	herdtest.Eventually(t, time.Until(start.Add(limit)), "every edge has caught up", func() error {
 		for len(pending) > 0 {
 			if err := holds(pending[0], ids, newest); err != nil {
 				return err
@@ -238,19 +121,23 @@ func awaitHolds(t *testing.T, start time.Time, limit time.Duration, edges []*edg
 }
 
 // sameBytes fails unless these edges hold the same line for each client (S2).
-func sameBytes(edges []*edge, ids []string) error {
-	first, err := held(edges[0].addr, ids)
+func sameBytes(edges []*herdtest.EdgeProcess, ids []string) error { return same(edges, ids, true) }
+
+// same fails unless these edges hold the same line for each client, or, unless every client is
+// needed, all none.
+func same(edges []*herdtest.EdgeProcess, ids []string, needed bool) error {
+	first, err := herdtest.Held(edges[0].Addr, ids)
 	if err != nil {
 		return err
 	}
 	for _, e := range edges[1:] {
-		lines, err := held(e.addr, ids)
+		lines, err := herdtest.Held(e.Addr, ids)
 		if err != nil {
 			return err
 		}
 		for i := range lines {
-			if lines[i] != first[i] || lines[i] == "" {
-				return fmt.Errorf("%s holds %q, %s holds %q", edges[0].name, first[i], e.name, lines[i])
+			if lines[i] != first[i] || needed && lines[i] == "" {
+				return fmt.Errorf("%s holds %q, %s holds %q", edges[0].Name, first[i], e.Name, lines[i])
 			}
 		}
 	}

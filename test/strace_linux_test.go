@@ -11,39 +11,40 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"herd/test/herdtest"
 )
 
-// tracer is strace on running processes: one for all of them, so that there is one order
-// of what they do.
+// tracer is one strace of several running processes, so that their calls are in one order.
 type tracer struct {
-	*process
+	*herdtest.Child
 	t    *testing.T
 	path string
 }
 
-// startTracer traces these processes; it returns when that has begun. It skips the test
-// where there is no strace, or no leave to use it.
-func startTracer(t *testing.T, processes ...*process) *tracer {
+// startTracer traces these processes, and returns when the tracing has begun. It skips the test if
+// there is no strace, or no permission to use it.
+func startTracer(t *testing.T, processes ...*herdtest.Child) *tracer {
 	t.Helper()
 	strace := needsStrace(t)
 	tr := &tracer{t: t, path: filepath.Join(t.TempDir(), "trace")}
-	// Of threads it follows all (-f), of descriptors it says what they are (-y).
+	// -f traces all threads, -y prints what descriptors refer to.
 	args := []string{"-f", "-y", "-s", "8192", "-o", tr.path,
 		"-e", "trace=read,write,writev,recvfrom,sendto,fsync,fdatasync", "-e", "signal=none"}
 	for _, p := range processes {
-		args = append(args, "-p", strconv.Itoa(p.cmd.Process.Pid))
+		args = append(args, "-p", strconv.Itoa(p.Cmd.Process.Pid))
 	}
-	tr.process = start(t, "strace", strace, nil, args...)
-	eventually(t, promise(10*time.Second), "strace is attached", func() error {
-		said := tr.stderr.String()
+	tr.Child = herdtest.StartChild(t, "strace", strace, nil, args...)
+	herdtest.Eventually(t, herdtest.Promise(10*time.Second), "strace is attached", func() error {
+		said := tr.Stderr.String()
 		if strings.Contains(said, "Operation not permitted") {
 			t.Skip("skipped: no leave to trace processes (ptrace)")
 		}
-		if !tr.running() {
+		if !tr.Running() {
 			t.Fatalf("strace ended: %s", said)
 		}
 		for _, p := range processes {
-			if !strings.Contains(said, fmt.Sprintf("Process %d attached", p.cmd.Process.Pid)) {
+			if !strings.Contains(said, fmt.Sprintf("Process %d attached", p.Cmd.Process.Pid)) {
 				return fmt.Errorf("it says %q", said)
 			}
 		}
@@ -52,7 +53,7 @@ func startTracer(t *testing.T, processes ...*process) *tracer {
 	return tr
 }
 
-// needsStrace is the path of strace; the test is skipped where there is none.
+// needsStrace returns the path of strace. It skips the test if there is none.
 func needsStrace(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("strace")
@@ -62,8 +63,7 @@ func needsStrace(t *testing.T) string {
 	return path
 }
 
-// call is a system call. Its beginning and its end are places in the one order of all that
-// was traced.
+// call is a system call. Its beginning and end are positions in the order of all traced events.
 type call struct {
 	name, text string // text: arguments and result, as strace writes them
 	begin, end int
@@ -78,8 +78,8 @@ var (
 // stop ends the tracing and returns all calls, in the order of their ends.
 func (tr *tracer) stop() []call {
 	tr.t.Helper()
-	tr.signal(syscall.SIGINT)
-	tr.wait(promise(10 * time.Second))
+	tr.Signal(syscall.SIGINT)
+	tr.Wait(herdtest.Promise(10 * time.Second))
 	text, err := os.ReadFile(tr.path)
 	if err != nil {
 		tr.t.Fatal(err)
@@ -91,8 +91,8 @@ func (tr *tracer) stop() []call {
 	return calls
 }
 
-// readTrace reads what strace wrote. A call whose end it has not seen, since a client may
-// have an answer before strace sees its write return, ends behind all others.
+// readTrace parses the output of strace. A call without an end counts as ending after all others: a
+// client may have an answer before strace sees the write return.
 func readTrace(text string) (calls []call) {
 	begun := map[string]call{} // by thread
 	lines := strings.Split(text, "\n")
@@ -145,19 +145,19 @@ func TestATraceIsReadToItsEnd(t *testing.T) {
 
 var onSocket = regexp.MustCompile(`^\d+<(socket|TCP)`)
 
-// received says whether the call brought this text from a socket.
+// received reports whether the call read this text from a socket.
 func (c call) received(text string) bool {
 	return (c.name == "read" || c.name == "recvfrom") && onSocket.MatchString(c.text) && strings.Contains(c.text, text)
 }
 
-// sends says whether the call gives this text to a socket.
+// sends reports whether the call writes this text to a socket.
 func (c call) sends(text string) bool {
 	return (c.name == "write" || c.name == "writev" || c.name == "sendto") && onSocket.MatchString(c.text) && strings.Contains(c.text, text)
 }
 
 var syncDone = regexp.MustCompile(`^\d+<(.*)>\) += 0$`)
 
-// synced is the path of the file that the call wrote to disk; "" for other calls.
+// synced returns the path of the file that the call synced to disk, or "" for other calls.
 func (c call) synced() string {
 	if c.name != "fsync" && c.name != "fdatasync" {
 		return ""

@@ -10,9 +10,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"herd/test/herdtest"
 )
 
-// notified is a service manager as an edge of Type=notify sees it.
+// notified plays the service manager for an edge of Type=notify.
 type notified struct {
 	t    *testing.T
 	conn *net.UnixConn
@@ -21,7 +23,7 @@ type notified struct {
 
 func notifySocket(t *testing.T) *notified {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "herd-") // the path of a socket is short
+	dir, err := os.MkdirTemp("", "herd-") // the path of a socket has a short limit
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,11 +48,11 @@ func (n *notified) next(limit time.Duration) string {
 	return string(text[:size])
 }
 
-// await passes over messages until one has this line, and returns it.
+// await skips messages until one has this line, and returns that message.
 func (n *notified) await(line string) string {
 	n.t.Helper()
-	for end := time.Now().Add(promise(15 * time.Second)); time.Now().Before(end); {
-		if text := n.next(promise(15 * time.Second)); hasLine(text, line) {
+	for end := time.Now().Add(herdtest.Promise(15 * time.Second)); time.Now().Before(end); {
+		if text := n.next(herdtest.Promise(15 * time.Second)); hasLine(text, line) {
 			return text
 		}
 	}
@@ -60,17 +62,18 @@ func (n *notified) await(line string) string {
 
 func hasLine(text, line string) bool { return strings.Contains("\n"+text+"\n", "\n"+line+"\n") }
 
-// An edge of Type=notify says that it is ready when its client port is open, not before:
-// here it waits for a broker that is away at first (D4). A stop is told with the time that it may take.
+// An edge of Type=notify reports that it is ready when its client port is open, not before: here it
+// waits for a broker that is away at first (D4). When it stops, it reports the time that it may
+// take.
 func TestSystemdIsTold(t *testing.T) {
 	quiet(t)
 	n := notifySocket(t)
-	h := newHerd(t, options{topology: "Clark", unready: []string{"Clark"}})
-	h.nats.kill()
-	e := h.edges["Clark"]
-	e.env["NOTIFY_SOCKET"], e.env["HERD_JOURNAL"], e.env["HERD_SHUTDOWN_TIMEOUT"] = n.path, "on", "20s"
-	e.start()
-	first := n.next(promise(10 * time.Second))
+	h := herdtest.StartProcesses(t, herdtest.ProcessOptions{Topology: "Clark", Unready: []string{"Clark"}})
+	h.NATS.Kill()
+	e := h.Edges["Clark"]
+	e.Env["NOTIFY_SOCKET"], e.Env["HERD_JOURNAL"], e.Env["HERD_SHUTDOWN_TIMEOUT"] = n.path, "on", "20s"
+	e.Start()
+	first := n.next(herdtest.Promise(10 * time.Second))
 	if !strings.HasPrefix(first, "STATUS=not ready: ") || !strings.Contains(first, "broker away") {
 		t.Errorf("told %q first", first)
 	}
@@ -78,20 +81,20 @@ func TestSystemdIsTold(t *testing.T) {
 		t.Errorf("ready without the broker: %q", text)
 	}
 	store := t.TempDir()
-	host, port, _ := net.SplitHostPort(h.nats.addr)
-	start(t, "nats-server", binary(t, "nats-server"), nil, "-a", host, "-p", port, "-js", "-sd", store)
-	if text := n.await("READY=1"); !hasLine(text, "STATUS=serving clients on "+e.addr) {
+	host, port, _ := net.SplitHostPort(h.NATS.Addr)
+	herdtest.StartChild(t, "nats-server", herdtest.Binary(t, "nats-server"), nil, "-a", host, "-p", port, "-js", "-sd", store)
+	if text := n.await("READY=1"); !hasLine(text, "STATUS=serving clients on "+e.Addr) {
 		t.Errorf("told %q", text)
 	}
-	c := dial(t, e.addr) // it is open by now
+	c := dial(t, e.Addr) // it is open by now
 	c.send("IAMAT kiwi +1+1 1\n")
 	c.line()
-	e.signal(syscall.SIGHUP) // is no stop
-	e.signal(syscall.SIGTERM)
+	e.Signal(syscall.SIGHUP) // is no stop
+	e.Signal(syscall.SIGTERM)
 	if text := n.await("STOPPING=1"); !hasLine(text, "EXTEND_TIMEOUT_USEC=25000000") {
 		t.Errorf("told %q", text)
 	}
-	if code := e.wait(promise(10 * time.Second)); code != 0 {
+	if code := e.Wait(herdtest.Promise(10 * time.Second)); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if text := n.next(10 * time.Millisecond); text != "" {
@@ -99,8 +102,8 @@ func TestSystemdIsTold(t *testing.T) {
 	}
 }
 
-// A configuration that is wrong tells nothing but its exit code, for which the unit does
-// not start it again.
+// With a wrong configuration an edge reports nothing but its exit code, for which the unit does not
+// restart it.
 func TestSystemdIsNotToldOfAWrongConfiguration(t *testing.T) {
 	quiet(t)
 	n := notifySocket(t)
@@ -112,7 +115,7 @@ func TestSystemdIsNotToldOfAWrongConfiguration(t *testing.T) {
 	}
 }
 
-// The unit is one that systemd takes without a word.
+// systemd accepts the unit without warnings.
 func TestTheSystemdUnitVerifies(t *testing.T) {
 	quiet(t)
 	analyze, err := exec.LookPath("systemd-analyze")
@@ -140,7 +143,7 @@ func TestTheSystemdUnitVerifies(t *testing.T) {
 		}
 		return string(out)
 	}
-	here := strings.Replace(string(unit), installed, "ExecStart="+binary(t, "edge")+"\n", 1) // it must be there
+	here := strings.Replace(string(unit), installed, "ExecStart="+herdtest.Binary(t, "edge")+"\n", 1) // it must be there
 	if said := verify(here); said != "" {
 		t.Errorf("systemd-analyze verify says:\n%s", said)
 	}

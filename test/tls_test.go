@@ -20,9 +20,10 @@ import (
 	"time"
 
 	"herd/broker/certs/certstest"
+	"herd/test/herdtest"
 )
 
-// secured is what an edge that speaks TLS, and its clients, are given.
+// secured is the environment of an edge with TLS, and the authority for its clients' certificates.
 type secured struct {
 	t   *testing.T
 	dir string
@@ -30,7 +31,7 @@ type secured struct {
 	env map[string]string
 }
 
-// secure makes the files of an edge that asks for certificates.
+// secure makes the files of an edge that requires client certificates.
 func secure(t *testing.T, more map[string]string) *secured {
 	t.Helper()
 	s := &secured{t: t, dir: t.TempDir(), ca: certstest.New(t, "authority")}
@@ -42,7 +43,7 @@ func secure(t *testing.T, more map[string]string) *secured {
 	return s
 }
 
-// as is how a client with these certificates speaks TLS.
+// as returns the TLS configuration of a client with these certificates.
 func (s *secured) as(certs ...tls.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: s.ca.Pool(), Certificates: certs}
 }
@@ -58,11 +59,11 @@ func dialTLS(t *testing.T, addr string, cfg *tls.Config) *tlsConn {
 }
 
 func connectTLS(t *testing.T, addr string, cfg *tls.Config) (*tlsConn, error) {
-	nc, err := tls.DialWithDialer(&net.Dialer{Timeout: promise(10 * time.Second)}, "tcp", addr, cfg)
+	nc, err := tls.DialWithDialer(&net.Dialer{Timeout: herdtest.Promise(10 * time.Second)}, "tcp", addr, cfg)
 	if err != nil {
 		return nil, err
 	}
-	nc.SetDeadline(time.Now().Add(promise(20 * time.Second)))
+	nc.SetDeadline(time.Now().Add(herdtest.Promise(20 * time.Second)))
 	t.Cleanup(func() { nc.Close() })
 	return &tlsConn{nc, bufio.NewReaderSize(nc, 1<<16)}, nil
 }
@@ -80,11 +81,11 @@ func (c *tlsConn) ask(line string) (string, error) {
 	return c.r.ReadString('\n')
 }
 
-// counted waits until a metric of the edge Clark has the value.
-func (e *edge) counted(metric string, want float64) {
-	e.t.Helper()
-	eventually(e.t, promise(10*time.Second), metric, func() error {
-		m, err := e.metrics()
+// counted waits until a metric of the edge Clark has this value.
+func counted(e *herdtest.EdgeProcess, metric string, want float64) {
+	e.T.Helper()
+	herdtest.Eventually(e.T, herdtest.Promise(10*time.Second), metric, func() error {
+		m, err := e.Metrics()
 		if err == nil && m[metric] != want {
 			err = fmt.Errorf("%v, want %v", m[metric], want)
 		}
@@ -92,12 +93,12 @@ func (e *edge) counted(metric string, want float64) {
 	})
 }
 
-// Issue 3, 5: who is not invited does not get in, and is counted.
+// A client that TLS does not let in is refused and counted.
 func TestTLSLetsNobodyUninvitedIn(t *testing.T) {
 	quiet(t)
 	s := secure(t, nil)
-	_, e := newEdge(t, s.env)
-	foreign := certstest.New(t, "authority") // by the same name
+	_, e := herdtest.StartLone(t, s.env)
+	foreign := certstest.New(t, "authority") // with the same name
 	expired := s.ca.Sign(&x509.Certificate{Subject: pkix.Name{CommonName: "kiwi"}, NotBefore: time.Now().Add(-2 * time.Hour), NotAfter: time.Now().Add(-time.Second)})
 	server := s.ca.Sign(&x509.Certificate{Subject: pkix.Name{CommonName: "kiwi"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 	old := s.as(s.ca.Client("kiwi").Pair())
@@ -120,14 +121,14 @@ func TestTLSLetsNobodyUninvitedIn(t *testing.T) {
 				if cfg.MaxVersion == 0 {
 					cfg.MinVersion, cfg.MaxVersion = version, version
 				}
-				cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // whoever is asked for
+				cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // for any server name
 					if len(c.cfg.Certificates) == 0 {
 						return new(tls.Certificate), nil
 					}
 					return &c.cfg.Certificates[0], nil
 				}
 				answer := ""
-				nc, err := connectTLS(t, e.addr, cfg)
+				nc, err := connectTLS(t, e.Addr, cfg)
 				if err == nil { // TLS 1.3 refuses after the client's handshake
 					answer, err = nc.ask("IAMAT kiwi +1+1 1")
 					nc.Close()
@@ -140,50 +141,52 @@ func TestTLSLetsNobodyUninvitedIn(t *testing.T) {
 					t.Errorf("%s: %q, %v; want %s", tls.VersionName(version), answer, err, c.says)
 				}
 				fails++
-				e.counted(`herd_connections_closed_total{edge="Clark",reason="tls"}`, fails)
+				counted(e, `herd_connections_closed_total{edge="Clark",reason="tls"}`, fails)
 			}
 		})
 	}
 	t.Run("plain text", func(t *testing.T) {
-		c := dial(t, e.addr)
+		c := dial(t, e.Addr)
 		c.send("IAMAT kiwi +1+1 1\n")
-		c.end() // no answer
+		c.end() // closed without an answer
 		c.Close()
 		fails++
-		e.counted(`herd_connections_closed_total{edge="Clark",reason="tls"}`, fails)
+		counted(e, `herd_connections_closed_total{edge="Clark",reason="tls"}`, fails)
 	})
-	if m, err := e.metrics(); err != nil || m[`herd_positions{edge="Clark"}`] != 0 {
+	if m, err := e.Metrics(); err != nil || m[`herd_positions{edge="Clark"}`] != 0 {
 		t.Errorf("somebody told something: %v, %v", m, err)
 	}
-	if n := strings.Count(e.stderr.String(), "TLS handshake failed"); n < 1 || n > 5 {
-		t.Errorf("%d lines in the log: %s", n, e.stderr.tail())
+	if n := strings.Count(e.Stderr.String(), "TLS handshake failed"); n < 1 || n > 5 {
+		t.Errorf("%d lines in the log: %s", n, e.Stderr.Tail())
 	}
-	if answer, err := dialTLS(t, e.addr, s.as(s.ca.Client("kiwi").Pair())).ask("IAMAT kiwi +1+1 1"); err != nil || !strings.HasPrefix(answer, "AT Clark ") {
+	if answer, err := dialTLS(t, e.Addr, s.as(s.ca.Client("kiwi").Pair())).ask("IAMAT kiwi +1+1 1"); err != nil || !strings.HasPrefix(answer, "AT Clark ") {
 		t.Errorf("who is invited: %q, %v", answer, err)
 	}
 }
 
-// Without HERD_TLS_CLIENT_CA anybody is served, but over TLS; TLS on a plain port is noise.
+// Without HERD_TLS_CLIENT_CA every client is served, but only over TLS; on a plain port TLS is an
+// invalid command.
 func TestTLSWithoutCertificatesOfClients(t *testing.T) {
 	quiet(t)
 	s := secure(t, map[string]string{"HERD_TLS_CLIENT_CA": ""})
-	_, e := newEdge(t, s.env)
-	tool := start(t, "herd iamat", binary(t, "herd"), nil, "iamat", "kiwi", "+1+1", "1", "--addr", e.addr, "--tls-ca", filepath.Join(s.dir, "ca.pem"))
-	if code := tool.wait(promise(20 * time.Second)); code != 0 || !strings.HasPrefix(tool.stdout.String(), "AT Clark ") {
-		t.Errorf("herd iamat: exit %d, %q, %q", code, tool.stdout, tool.stderr)
+	_, e := herdtest.StartLone(t, s.env)
+	tool := herdtest.StartChild(t, "herd iamat", herdtest.Binary(t, "herd"), nil, "iamat", "kiwi", "+1+1", "1", "--addr", e.Addr, "--tls-ca", filepath.Join(s.dir, "ca.pem"))
+	if code := tool.Wait(herdtest.Promise(20 * time.Second)); code != 0 || !strings.HasPrefix(tool.Stdout.String(), "AT Clark ") {
+		t.Errorf("herd iamat: exit %d, %q, %q", code, tool.Stdout, tool.Stderr)
 	}
-	m, err := e.metrics()
+	m, err := e.Metrics()
 	expires := time.Unix(int64(m[`herd_tls_certificate_expires_timestamp_seconds{edge="Clark"}`]), 0)
 	if left := time.Until(expires); err != nil || left < 50*time.Minute || left > time.Hour {
 		t.Errorf("the certificate expires in %v, %v; want about an hour", left, err)
 	}
-	_, plain := newEdge(t, nil)
-	if _, err := connectTLS(t, plain.addr, s.as()); err == nil {
+	_, plain := herdtest.StartLone(t, nil)
+	if _, err := connectTLS(t, plain.Addr, s.as()); err == nil {
 		t.Error("a plain port speaks TLS")
 	}
 }
 
-// HERD_TLS_IDENTITY: a device reports only what its certificate names, and may ask for all.
+// HERD_TLS_IDENTITY: a device may report only the ids that its certificate names, and may ask about
+// all.
 func TestTLSIdentity(t *testing.T) {
 	quiet(t)
 	uri := &url.URL{Scheme: "urn", Opaque: "device:kiwi"}
@@ -192,11 +195,11 @@ func TestTLSIdentity(t *testing.T) {
 			quiet(t)
 			transcript := filepath.Join(t.TempDir(), "transcript")
 			s := secure(t, map[string]string{"HERD_TLS_IDENTITY": by, "HERD_TRANSCRIPT": transcript})
-			_, e := newEdge(t, s.env)
+			_, e := herdtest.StartLone(t, s.env)
 			device := s.ca.Sign(&x509.Certificate{
 				Subject: pkix.Name{CommonName: "kiwi"}, DNSNames: []string{"kiwi.example"}, EmailAddresses: []string{"kiwi@example"}, URIs: []*url.URL{uri},
 			})
-			c := dialTLS(t, e.addr, s.as(device.Pair()))
+			c := dialTLS(t, e.Addr, s.as(device.Pair()))
 			for _, id := range named {
 				if answer, err := c.ask("IAMAT " + id + " +1+1 1"); err != nil || !strings.HasPrefix(answer, "AT Clark ") {
 					t.Errorf("%s: %q, %v", id, answer, err)
@@ -220,12 +223,12 @@ func TestTLSIdentity(t *testing.T) {
 			if want := float64(len(all) - len(named)); forbidden != want {
 				t.Errorf("%v ids forbidden, want %v", forbidden, want)
 			}
-			e.counted(`herd_commands_total{command="iamat",edge="Clark",outcome="forbidden"}`, forbidden)
-			other := dialTLS(t, e.addr, s.as(s.ca.Client("other").Pair()))
+			counted(e, `herd_commands_total{command="iamat",edge="Clark",outcome="forbidden"}`, forbidden)
+			other := dialTLS(t, e.Addr, s.as(s.ca.Client("other").Pair()))
 			if answer, err := other.ask("WHATSAT " + named[0] + " 0 0"); err != nil || !strings.HasPrefix(answer, "AT Clark ") {
 				t.Errorf("WHATSAT of another: %q, %v", answer, err)
 			}
-			eventually(t, promise(10*time.Second), "the transcript says who came", func() error {
+			herdtest.Eventually(t, herdtest.Promise(10*time.Second), "the transcript says who came", func() error {
 				text, err := os.ReadFile(transcript)
 				if err == nil && !strings.Contains(string(text), " + certificate: CN=kiwi\n") {
 					err = errors.New(string(text))
@@ -236,15 +239,15 @@ func TestTLSIdentity(t *testing.T) {
 	}
 }
 
-// Renewed files are used from the next connection on, and those that live go on. Half of a
-// renewal changes nothing and is told. An authority that is out is out at once.
+// Renewed files are used from the next connection on; live connections go on. Half of a renewal
+// changes nothing and is logged. A removed authority is refused at once.
 func TestTLSCertificatesAreRenewedWhileConnectionsLive(t *testing.T) {
 	quiet(t)
 	s := secure(t, nil)
-	_, e := newEdge(t, s.env)
+	_, e := herdtest.StartLone(t, s.env)
 	device := s.as(s.ca.Client("kiwi").Pair())
-	device.ClientSessionCache = tls.NewLRUClientSessionCache(8) // who may come back without a handshake would
-	lives := dialTLS(t, e.addr, device)
+	device.ClientSessionCache = tls.NewLRUClientSessionCache(8) // could resume a session without a full handshake
+	lives := dialTLS(t, e.Addr, device)
 	first := lives.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 	n := 0
 	answers := func() {
@@ -257,7 +260,7 @@ func TestTLSCertificatesAreRenewedWhileConnectionsLive(t *testing.T) {
 	answers()
 	shown := func() int64 { // of a new connection
 		t.Helper()
-		c := dialTLS(t, e.addr, device)
+		c := dialTLS(t, e.Addr, device)
 		if answer, err := c.ask("WHATSAT kiwi 0 0"); err != nil || !strings.HasPrefix(answer, "AT Clark ") {
 			t.Fatalf("a new connection: %q, %v", answer, err)
 		}
@@ -269,7 +272,7 @@ func TestTLSCertificatesAreRenewedWhileConnectionsLive(t *testing.T) {
 
 	renewed := s.ca.Server()
 	renewed.Files(s.dir, "edge")
-	eventually(t, promise(5*time.Second), "a new connection sees the new certificate", func() error {
+	herdtest.Eventually(t, herdtest.Promise(5*time.Second), "a new connection sees the new certificate", func() error {
 		if got := shown(); got != renewed.Serial() {
 			return fmt.Errorf("certificate %d, want %d; it was %d", got, renewed.Serial(), first)
 		}
@@ -279,10 +282,10 @@ func TestTLSCertificatesAreRenewedWhileConnectionsLive(t *testing.T) {
 
 	half := s.ca.Server()
 	certstest.Write(t, s.env["HERD_TLS_CERT"], half.Cert)
-	e.signal(syscall.SIGHUP) // or the next client
-	eventually(t, promise(5*time.Second), "half a renewal is told", func() error {
-		if !strings.Contains(e.stderr.String(), "of no use") {
-			return errors.New(e.stderr.String())
+	e.Signal(syscall.SIGHUP) // or the next client
+	herdtest.Eventually(t, herdtest.Promise(5*time.Second), "half a renewal is told", func() error {
+		if !strings.Contains(e.Stderr.String(), "of no use") {
+			return errors.New(e.Stderr.String())
 		}
 		return nil
 	})
@@ -291,8 +294,8 @@ func TestTLSCertificatesAreRenewedWhileConnectionsLive(t *testing.T) {
 	}
 	answers()
 	certstest.Write(t, s.env["HERD_TLS_KEY"], half.Key)
-	e.signal(syscall.SIGHUP)
-	eventually(t, promise(5*time.Second), "the whole renewal is used", func() error {
+	e.Signal(syscall.SIGHUP)
+	herdtest.Eventually(t, herdtest.Promise(5*time.Second), "the whole renewal is used", func() error {
 		if got := shown(); got != half.Serial() {
 			return fmt.Errorf("certificate %d, want %d", got, half.Serial())
 		}
@@ -301,8 +304,8 @@ func TestTLSCertificatesAreRenewedWhileConnectionsLive(t *testing.T) {
 
 	next := certstest.New(t, "next authority")
 	certstest.Write(t, s.env["HERD_TLS_CLIENT_CA"], next.PEM)
-	eventually(t, promise(5*time.Second), "the old authority is out", func() error {
-		c, err := connectTLS(t, e.addr, device)
+	herdtest.Eventually(t, herdtest.Promise(5*time.Second), "the old authority is out", func() error {
+		c, err := connectTLS(t, e.Addr, device)
 		if err == nil {
 			_, err = c.ask("WHATSAT kiwi 0 0")
 		}
@@ -311,18 +314,18 @@ func TestTLSCertificatesAreRenewedWhileConnectionsLive(t *testing.T) {
 		}
 		return nil
 	})
-	if answer, err := dialTLS(t, e.addr, s.as(next.Client("kiwi").Pair())).ask("WHATSAT kiwi 0 0"); err != nil || !strings.HasPrefix(answer, "AT Clark ") {
+	if answer, err := dialTLS(t, e.Addr, s.as(next.Client("kiwi").Pair())).ask("WHATSAT kiwi 0 0"); err != nil || !strings.HasPrefix(answer, "AT Clark ") {
 		t.Errorf("a device of the new authority: %q, %v", answer, err)
 	}
 	answers()
 }
 
-// C1 over TLS: the client's close_notify ends its last line, all is answered in order.
+// C1 over TLS: the client's close_notify ends its last line; everything is answered in order.
 func TestTLSPipelinesAndHalfClose(t *testing.T) {
 	quiet(t)
 	s := secure(t, nil)
-	_, e := newEdge(t, s.env)
-	c := dialTLS(t, e.addr, s.as(s.ca.Client("kiwi").Pair()))
+	_, e := herdtest.StartLone(t, s.env)
+	c := dialTLS(t, e.Addr, s.as(s.ca.Client("kiwi").Pair()))
 	const lines = 10_000
 	sent := make(chan error, 1)
 	go func() {
@@ -350,13 +353,13 @@ func TestTLSPipelinesAndHalfClose(t *testing.T) {
 
 func TestTLSServes200ClientsAtOnce(t *testing.T) {
 	s := secure(t, map[string]string{"HERD_TLS_IDENTITY": "cn"})
-	_, e := newEdge(t, s.env)
+	_, e := herdtest.StartLone(t, s.env)
 	var all sync.WaitGroup
 	for i := range 200 {
 		id := fmt.Sprintf("device-%d", i)
 		cfg := s.as(s.ca.Client(id).Pair())
 		all.Go(func() {
-			c, err := connectTLS(t, e.addr, cfg)
+			c, err := connectTLS(t, e.Addr, cfg)
 			if err != nil {
 				t.Errorf("%s: %v", id, err)
 				return
@@ -371,22 +374,22 @@ func TestTLSServes200ClientsAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	e.counted(`herd_positions{edge="Clark"}`, 200)
+	counted(e, `herd_positions{edge="Clark"}`, 200)
 }
 
-// C19 over TLS: whatever the edge has received by SIGTERM is answered, and the answers
-// arrive. The transcript says what it received.
+// C19 over TLS: everything that the edge has received by SIGTERM is answered, and the answers
+// arrive. The transcript shows what it received.
 func TestTLSStopLosesNoAnswer(t *testing.T) {
 	transcript := filepath.Join(t.TempDir(), "transcript")
 	s := secure(t, map[string]string{"HERD_TRANSCRIPT": transcript})
-	_, e := newEdge(t, s.env)
+	_, e := herdtest.StartLone(t, s.env)
 	const clients = 30
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	answered := map[string]int{} // by the client's address
 	busy := make(chan struct{}, clients)
 	for i := range clients {
-		c := dialTLS(t, e.addr, s.as(s.ca.Client("kiwi").Pair()))
+		c := dialTLS(t, e.Addr, s.as(s.ca.Client("kiwi").Pair()))
 		all.Go(func() { // until the edge is gone; no faster than the transcript is written
 			pace := time.NewTicker(10 * time.Millisecond)
 			defer pace.Stop()
@@ -427,12 +430,12 @@ func TestTLSStopLosesNoAnswer(t *testing.T) {
 	for range clients {
 		select {
 		case <-busy:
-		case <-time.After(promise(20 * time.Second)):
+		case <-time.After(herdtest.Promise(20 * time.Second)):
 			t.Fatal("the clients are not served")
 		}
 	}
-	e.signal(syscall.SIGTERM)
-	if code := e.wait(promise(20 * time.Second)); code != 0 {
+	e.Signal(syscall.SIGTERM)
+	if code := e.Wait(herdtest.Promise(20 * time.Second)); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	all.Wait()

@@ -2,6 +2,7 @@ package test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -12,14 +13,15 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"herd/cmd/herd/load"
+	"herd/test/herdtest"
 )
 
-// traffic is devices that report where they are, on a schedule that waits for nobody. Every
-// answer is checked, its client, location and time byte for byte.
+// traffic are clients that send positions on a fixed schedule, however slow the answers are. The
+// client, location and time of every answer are checked byte for byte.
 type traffic struct {
 	t      *testing.T
 	ids    []string
-	newest []atomic.Int64 // the newest time of each client that was answered; 0 is none
+	newest []atomic.Int64 // per client: the newest acknowledged time; 0: none
 
 	mu      sync.Mutex
 	delays  *hdrhistogram.Histogram // µs from a command's sending to its answer
@@ -40,6 +42,7 @@ func begin(t *testing.T, cfg load.Config) *traffic {
 		tr.ids = append(tr.ids, fmt.Sprintf("%s%d", cfg.Prefix, i))
 	}
 	cfg.OnAnswer = tr.answer
+	cfg.Timeout = cmp.Or(cfg.Timeout, herdtest.Promise(10*time.Second))
 	g, err := load.New(cfg)
 	if err != nil {
 		t.Fatalf("load: %v", err)
@@ -54,9 +57,9 @@ func begin(t *testing.T, cfg load.Config) *traffic {
 	return tr
 }
 
-// populate has n clients tell their places once, as fast as the edges take them, and waits
+// populate sends one position of each of n clients, as fast as the edges accept them, and waits
 // until all these edges hold all of them.
-func populate(t *testing.T, edges []*edge, prefix string, n int) *traffic {
+func populate(t *testing.T, edges []*herdtest.EdgeProcess, prefix string, n int) *traffic {
 	t.Helper()
 	tr := begin(t, load.Config{
 		Addrs: addresses(edges), Prefix: prefix, Clients: n, Requests: uint64(n),
@@ -72,7 +75,7 @@ func populate(t *testing.T, edges []*edge, prefix string, n int) *traffic {
 			t.Fatalf("%s told nothing", tr.ids[i])
 		}
 	}
-	held := awaitHolds(t, time.Now(), promise(20*time.Second), edges, tr.ids, tr.answered())
+	held := awaitHolds(t, time.Now(), herdtest.Promise(20*time.Second), edges, tr.ids, tr.answered())
 	t.Logf("%d clients told their places in %v; all %d edges held them %v later", n, took.Round(time.Millisecond), len(edges), held.Round(time.Millisecond))
 	return tr
 }
@@ -88,7 +91,7 @@ func (tr *traffic) answer(a load.Answer) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	tr.replies++
-	if told > 0 { // since it was sent, so that a generator that is late blames no edge
+	if told > 0 { // since it was sent, so that a late generator does not count as a slow edge
 		tr.delays.RecordValue(max(0, (a.Received.UnixNano()-told)/1000))
 	}
 	if a.Outcome != load.OK && len(tr.wrong) < 5 {
@@ -96,17 +99,17 @@ func (tr *traffic) answer(a load.Answer) {
 	}
 }
 
-// heard is how many answers have come so far.
+// heard returns how many answers have come so far.
 func (tr *traffic) heard() int64 {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	return tr.replies
 }
 
-// warm waits until every client has told where it is.
+// warm waits until a position of every client was acknowledged.
 func (tr *traffic) warm(limit time.Duration) {
 	tr.t.Helper()
-	eventually(tr.t, limit, "every client has told its place", func() error {
+	herdtest.Eventually(tr.t, limit, "every client has told its place", func() error {
 		select {
 		case <-tr.ended:
 			tr.t.Fatalf("the traffic ended: %v", tr.err)
@@ -121,7 +124,7 @@ func (tr *traffic) warm(limit time.Duration) {
 	})
 }
 
-// answered is the newest time of each client that was answered so far.
+// answered returns the newest acknowledged time per client.
 func (tr *traffic) answered() []int64 {
 	list := make([]int64, len(tr.newest))
 	for i := range list {
@@ -135,8 +138,8 @@ func (tr *traffic) cancelAndWait() {
 	<-tr.ended
 }
 
-// stop ends the traffic, logs how it went and fails the test if any connection ended or any
-// answer was not the right one.
+// stop ends the traffic and logs its figures. It fails the test if a connection ended or an answer
+// was wrong.
 func (tr *traffic) stop() {
 	tr.t.Helper()
 	tr.cancelAndWait()
@@ -154,25 +157,18 @@ func (tr *traffic) log() {
 		tr.quantile(50), tr.quantile(99), tr.quantile(100), r.Lateness.P99, r.Lateness.Maximum)
 }
 
-// quantile of the time that an update waited for its answer.
+// quantile returns a quantile of the times from an update to its answer.
 func (tr *traffic) quantile(percent float64) time.Duration {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	return time.Duration(tr.delays.ValueAtQuantile(percent)) * time.Microsecond
 }
 
-// addresses of the client ports of edges.
-func addresses(edges []*edge) []string {
+// addresses returns the addresses of the edges' client ports.
+func addresses(edges []*herdtest.EdgeProcess) []string {
 	var list []string
 	for _, e := range edges {
-		list = append(list, e.addr)
+		list = append(list, e.Addr)
 	}
 	return list
-}
-
-// forget lets quantile begin anew.
-func (tr *traffic) forget() {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.delays.Reset()
 }

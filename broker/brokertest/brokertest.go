@@ -1,6 +1,5 @@
-// Package brokertest gives tests a real NATS server inside their process, and
-// a network between it and them that can fall silent. It knows nothing of what
-// is said over it.
+// Package brokertest gives tests a real NATS server in their process, and a proxy to it that
+// can simulate a silent network. It knows nothing of the messages.
 package brokertest
 
 import (
@@ -11,9 +10,11 @@ import (
 	"testing"
 
 	"herd/broker"
+	"herd/broker/options"
+	"herd/test/ports"
 )
 
-// Server is a NATS server on a port of its own, until the test ends.
+// Server is a NATS server on a port of its own that runs until the test ends.
 type Server struct {
 	t      testing.TB
 	cfg    broker.EmbeddedConfig
@@ -24,14 +25,28 @@ type Server struct {
 // Option changes a server before it starts.
 type Option func(testing.TB, *broker.EmbeddedConfig)
 
-// JetStream gives the server JetStream, in a temporary folder that outlives
-// Restart.
+// JetStream enables JetStream, in a temporary directory that outlives Restart.
 func JetStream(t testing.TB, cfg *broker.EmbeddedConfig) { cfg.StoreDir = t.TempDir() }
 
-// Start starts a server. It is stopped, and waited for, when the test ends.
+// Dial connects to a server under a name and waits until it is connected. The connection is closed
+// when the test ends.
+func Dial(t testing.TB, url, name string) *broker.Conn {
+	t.Helper()
+	conn, err := broker.Dial(options.Broker{URL: url}, name, broker.Events{}, Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	if err := conn.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// Start starts a server. When the test ends, it is stopped and waited for.
 func Start(t testing.TB, options ...Option) *Server {
 	t.Helper()
-	s := &Server{t: t, cfg: broker.EmbeddedConfig{Name: "brokertest", Listen: "127.0.0.1:0", Log: Log(t)}}
+	s := &Server{t: t, cfg: broker.EmbeddedConfig{Name: "brokertest", Listen: ports.Addr(t), Log: Log(t)}}
 	for _, o := range options {
 		o(t, &s.cfg)
 	}
@@ -49,10 +64,10 @@ func (s *Server) start() {
 	s.server, s.url = server, server.URL()
 }
 
-// URL is where the server listens. It stays the same after Restart.
+// URL returns the server's URL. It stays the same after Restart.
 func (s *Server) URL() string { return s.url }
 
-// Addr is host and port of URL.
+// Addr returns host and port of URL.
 func (s *Server) Addr() string {
 	u, err := url.Parse(s.url)
 	if err != nil {
@@ -61,10 +76,10 @@ func (s *Server) Addr() string {
 	return u.Host
 }
 
-// Embedded is the server itself, nil while it is stopped.
+// Embedded returns the server itself, or nil while it is stopped.
 func (s *Server) Embedded() *broker.Embedded { return s.server }
 
-// Stop stops the server, if it runs, and returns when it is gone.
+// Stop stops the server if it runs, and returns when it has ended.
 func (s *Server) Stop() {
 	if s.server != nil {
 		s.server.Shutdown()
@@ -72,7 +87,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// Restart stops the server, if it runs, and starts it again on the same port.
+// Restart stops the server if it runs, and starts it again on the same port.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Stop()
@@ -80,15 +95,14 @@ func (s *Server) Restart() {
 	s.start()
 }
 
-// Log writes to the test's output, as long as the test runs.
+// Log returns a logger that writes to the test's output until the test ends.
 func Log(t testing.TB) *slog.Logger {
 	w := &output{t: t}
 	t.Cleanup(w.end)
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// output drops what comes after the test's end: the testing package would
-// panic.
+// output drops what is written after the test's end, when the testing package would panic.
 type output struct {
 	mu sync.Mutex
 	t  testing.TB
@@ -109,8 +123,8 @@ func (o *output) end() {
 	o.t = nil
 }
 
-// Network is a TCP proxy that can fall silent: then it still accepts and keeps
-// every connection, and forwards nothing, as a network does that lost its way.
+// Network is a TCP proxy that can fall silent: then it still accepts and keeps all
+// connections, but forwards nothing, like a network that drops packets.
 type Network struct {
 	target string
 	ln     net.Listener
@@ -123,7 +137,7 @@ type Network struct {
 	wg     sync.WaitGroup
 }
 
-// Proxy starts a proxy to target, "host:port", until the test ends.
+// Proxy starts a proxy to target, "host:port", that runs until the test ends.
 func Proxy(t testing.TB, target string) *Network {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -137,13 +151,13 @@ func Proxy(t testing.TB, target string) *Network {
 	return n
 }
 
-// Addr is the proxy's own "host:port".
+// Addr returns the proxy's own "host:port".
 func (n *Network) Addr() string { return n.ln.Addr().String() }
 
-// Silence stops all forwarding, on old connections and new.
+// Silence stops all forwarding, on old and new connections.
 func (n *Network) Silence() { n.set(true) }
 
-// Heal lets everything through again, also what was held back meanwhile.
+// Heal forwards again, including what was held back meanwhile.
 func (n *Network) Heal() { n.set(false) }
 
 func (n *Network) set(silent bool) {
@@ -153,7 +167,7 @@ func (n *Network) set(silent bool) {
 	n.healed.Broadcast()
 }
 
-// Cut closes every connection that there is.
+// Cut closes all current connections.
 func (n *Network) Cut() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -175,8 +189,8 @@ func (n *Network) accept() {
 	}
 }
 
-// add remembers a connection, to close it at the end. It closes it at once
-// where that has come.
+// add records a connection, to be closed at the end, and closes it at once if the end has
+// come.
 func (n *Network) add(c net.Conn) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -232,7 +246,7 @@ func (n *Network) copy(to, from net.Conn) {
 	}
 }
 
-// wait returns when the network is not silent; false at the end.
+// wait returns true when the network is not silent, or false at the end.
 func (n *Network) wait() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -252,16 +266,4 @@ func (n *Network) close() {
 	n.healed.Broadcast()
 	n.mu.Unlock()
 	n.wg.Wait()
-}
-
-// FreeAddr is an address of this machine where nobody listens just now: the routes of a
-// cluster need theirs before any server runs.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }

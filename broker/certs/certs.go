@@ -1,9 +1,9 @@
-// Package certs reads the PEM files of TLS, a certificate with its key and the
-// authorities that sign others', and reads them anew while they are in use: a
-// renewed certificate needs no restart.
+// Package certs reads the PEM files of TLS: a certificate with its key, and the authorities
+// that sign other certificates. It reads them again while they are in use, so a renewed
+// certificate needs no restart.
 //
-// It knows nothing of who talks to whom, and of no variable: the edge's client port
-// and its connection to the broker use it, and so does the tool.
+// It knows nothing of connections or variables: the edge's client port, its connection to
+// the broker and the tool all use it.
 package certs
 
 import (
@@ -18,22 +18,22 @@ import (
 	"time"
 )
 
-// Files names PEM files. Cert and Key go together; an empty name is not used.
+// Files names PEM files. Cert and Key go together. A file with an empty name is not used.
 type Files struct {
-	Cert string // a certificate, and those between it and its authority behind it
-	Key  string // of Cert
+	Cert string // a certificate, followed by its intermediates
+	Key  string // the key of Cert
 	CA   string // certificates of authorities, one or more
 }
 
-// Held is what Files held. Nothing in it is changed once it is made.
+// Held is the content of Files. It is never changed.
 type Held struct {
 	Pair *tls.Certificate // nil without Files.Cert; its Leaf is set
 	CA   *x509.CertPool   // nil without Files.CA
-	text contents         // what it was made of
+	text contents         // the content that it was made from
 }
 
-// A FileError says which file is wrong. Its text has the file's name, and nothing
-// of what a key file holds.
+// A FileError says which file is wrong. Its text has the file's name, and nothing of a key
+// file's content.
 type FileError struct {
 	File string
 	Err  error
@@ -44,8 +44,8 @@ func (e *FileError) Error() string { return fmt.Sprintf("%s: %v", e.File, e.Err)
 // Unwrap returns what is wrong, without the file's name.
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Read reads all files. Its errors are *FileError, joined by [errors.Join]: one a
-// file that is wrong. A certificate that has expired is no error: see [Expiry].
+// Read reads all files. Its errors are of type *FileError, one per wrong file, joined by
+// [errors.Join]. An expired certificate is no error: see [Expiry].
 func Read(f Files) (*Held, error) {
 	text, err := f.read()
 	if err != nil {
@@ -54,7 +54,7 @@ func Read(f Files) (*Held, error) {
 	return text.parse(f)
 }
 
-// contents is what the files held when they were read.
+// contents is the content of the files when they were read.
 type contents struct{ cert, key, ca string }
 
 func (f Files) read() (c contents, err error) {
@@ -78,7 +78,7 @@ func (f Files) read() (c contents, err error) {
 	return c, errors.Join(errs...)
 }
 
-// parse makes sense of what was read from f.
+// parse parses what was read from f.
 func (c contents) parse(f Files) (*Held, error) {
 	h := &Held{text: c}
 	var errs []error
@@ -86,7 +86,7 @@ func (c contents) parse(f Files) (*Held, error) {
 		if _, err := certificates(c.cert); err != nil {
 			errs = append(errs, &FileError{f.Cert, err})
 		} else if pair, err := tls.X509KeyPair([]byte(c.cert), []byte(c.key)); err != nil {
-			errs = append(errs, &FileError{f.Key, err}) // the certificate alone was fine
+			errs = append(errs, &FileError{f.Key, err}) // the certificate alone is valid
 		} else {
 			h.Pair = &pair
 		}
@@ -104,9 +104,9 @@ func (c contents) parse(f Files) (*Held, error) {
 	return h, errors.Join(errs...)
 }
 
-// certificates returns all that stand in text. It is stricter than crypto/tls and
-// crypto/x509, which pass over what they cannot read: half a file that is being
-// written would be taken for a shorter list.
+// certificates returns all certificates in text. It is stricter than crypto/tls and
+// crypto/x509, which skip what they cannot read: they would take a half-written file for a
+// shorter list.
 func certificates(text string) (list []*x509.Certificate, err error) {
 	rest := []byte(text)
 	for {
@@ -125,20 +125,21 @@ func certificates(text string) (list []*x509.Certificate, err error) {
 	}
 	switch {
 	case bytes.Contains(rest, []byte("-----BEGIN")):
-		return nil, errors.New("what begins like a certificate is cut off or damaged")
+		return nil, errors.New("a certificate is truncated or damaged")
 	case len(list) == 0:
 		return nil, errors.New("no certificate in it")
 	}
 	return list, nil
 }
 
-// Expiry says in words that a certificate is not good at the given time, "" if it is.
+// Expiry says in words that a certificate is not valid at the given time. It returns "" if it
+// is.
 func Expiry(cert *x509.Certificate, now time.Time) string {
 	switch {
 	case now.After(cert.NotAfter):
 		return "the certificate expired at " + cert.NotAfter.UTC().Format(time.RFC3339)
 	case now.Before(cert.NotBefore):
-		return "the certificate is good from " + cert.NotBefore.UTC().Format(time.RFC3339) + " on"
+		return "the certificate is not valid before " + cert.NotBefore.UTC().Format(time.RFC3339)
 	}
 	return ""
 }

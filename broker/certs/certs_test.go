@@ -15,7 +15,7 @@ import (
 	"herd/broker/certs/certstest"
 )
 
-// files writes a good set of files and returns their names.
+// files writes a valid set of files and returns their names.
 func files(t *testing.T) (f Files, ca *certstest.Authority) {
 	t.Helper()
 	dir := t.TempDir()
@@ -41,7 +41,7 @@ func TestEachWrongFileIsNamed(t *testing.T) {
 	}
 	for title, test := range map[string]struct {
 		change func(f *Files) (wrong *string)
-		text   []byte // nil: there is no such file
+		text   []byte // nil: the file does not exist
 		says   string
 	}{
 		"no certificate file":          {func(f *Files) *string { return &f.Cert }, nil, "no such file"},
@@ -49,13 +49,13 @@ func TestEachWrongFileIsNamed(t *testing.T) {
 		"no authority file":            {func(f *Files) *string { return &f.CA }, nil, "no such file"},
 		"an empty certificate":         {func(f *Files) *string { return &f.Cert }, []byte{}, "no certificate"},
 		"a key for a certificate":      {func(f *Files) *string { return &f.Cert }, foreign.Key, "no certificate"},
-		"half a certificate":           {func(f *Files) *string { return &f.Cert }, cert[:len(cert)/2], "cut off"},
-		"a chain that is cut off":      {func(f *Files) *string { return &f.Cert }, append(bytes.Clone(cert), ca.PEM[:100]...), "cut off"},
+		"half a certificate":           {func(f *Files) *string { return &f.Cert }, cert[:len(cert)/2], "truncated"},
+		"a chain that is cut off":      {func(f *Files) *string { return &f.Cert }, append(bytes.Clone(cert), ca.PEM[:100]...), "truncated"},
 		"a damaged certificate":        {func(f *Files) *string { return &f.Cert }, bytes.Replace(cert, []byte("MII"), []byte("MIA"), 1), ""},
 		"an empty key":                 {func(f *Files) *string { return &f.Key }, []byte{}, "PEM"},
 		"half a key":                   {func(f *Files) *string { return &f.Key }, foreign.Key[:60], "PEM"},
 		"another certificate's key":    {func(f *Files) *string { return &f.Key }, foreign.Key, "does not match"},
-		"authorities that are cut off": {func(f *Files) *string { return &f.CA }, append(bytes.Clone(ca.PEM), ca.PEM[:200]...), "cut off"},
+		"authorities that are cut off": {func(f *Files) *string { return &f.CA }, append(bytes.Clone(ca.PEM), ca.PEM[:200]...), "truncated"},
 	} {
 		t.Run(title, func(t *testing.T) {
 			f := good
@@ -85,14 +85,14 @@ func TestEachWrongFileIsNamed(t *testing.T) {
 func TestACertificateThatIsNotGoodNow(t *testing.T) {
 	now := time.Now()
 	cert := &x509.Certificate{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
-	for after, want := range map[time.Duration]string{0: "", 2 * time.Hour: "expired at", -2 * time.Hour: "is good from"} {
+	for after, want := range map[time.Duration]string{0: "", 2 * time.Hour: "expired at", -2 * time.Hour: "is not valid before"} {
 		if got := Expiry(cert, now.Add(after)); !strings.Contains(got, want) || (got == "") != (want == "") {
 			t.Errorf("after %v: %q, want %q", after, got, want)
 		}
 	}
 }
 
-// kept is a Keeper with its log.
+// kept returns a Keeper and its log.
 func kept(t *testing.T, f Files) (*Keeper, *bytes.Buffer) {
 	t.Helper()
 	log := new(bytes.Buffer)
@@ -105,7 +105,7 @@ func kept(t *testing.T, f Files) (*Keeper, *bytes.Buffer) {
 
 func TestRenewedFilesAreHeldWithinASecond(t *testing.T) {
 	f, ca := files(t)
-	synctest.Test(t, func(t *testing.T) { // only for the clock: files are read at once
+	synctest.Test(t, func(t *testing.T) { // only for the clock: reading files does not block
 		k, log := kept(t, f)
 		old := k.Now()
 		renewed := ca.Server()
@@ -135,7 +135,7 @@ func TestFilesOfNoUseChangeNothingAndAreToldOnce(t *testing.T) {
 	k, log := kept(t, f)
 	old := k.Now()
 	renewed := ca.Server()
-	certstest.Write(t, f.Cert, renewed.Cert) // the key is yet to come
+	certstest.Write(t, f.Cert, renewed.Cert) // the key is not written yet
 	for range 3 {
 		k.Look()
 	}
@@ -145,7 +145,7 @@ func TestFilesOfNoUseChangeNothingAndAreToldOnce(t *testing.T) {
 	if n := strings.Count(log.String(), "of no use"); n != 1 || !strings.Contains(log.String(), f.Key) {
 		t.Errorf("told %d times: %s", n, log)
 	}
-	if err := os.Remove(f.CA); err != nil { // another trouble
+	if err := os.Remove(f.CA); err != nil { // another problem
 		t.Fatal(err)
 	}
 	k.Look()
@@ -156,10 +156,10 @@ func TestFilesOfNoUseChangeNothingAndAreToldOnce(t *testing.T) {
 	certstest.Write(t, f.CA, ca.PEM)
 	certstest.Write(t, f.Key, renewed.Key)
 	k.Look()
-	if got := k.Now().Pair.Leaf.SerialNumber.Int64(); got != renewed.Serial() || !strings.Contains(log.String(), "in order again") {
+	if got := k.Now().Pair.Leaf.SerialNumber.Int64(); got != renewed.Serial() || !strings.Contains(log.String(), "valid again") {
 		t.Errorf("serial %d is held, want %d; %s", got, renewed.Serial(), log)
 	}
-	certstest.Write(t, f.Key, ca.Server().Key) // and the next trouble is told again
+	certstest.Write(t, f.Key, ca.Server().Key) // the next problem is logged again
 	k.Look()
 	if n := strings.Count(log.String(), "of no use"); n != 3 {
 		t.Errorf("told %d times: %s", n, log)

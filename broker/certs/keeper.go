@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// lookEvery is how often Now looks at the files at the most.
+// lookEvery is the shortest time between two checks of the files by Now.
 const lookEvery = time.Second
 
-// A Keeper holds what its files held when they last made sense. Files that do not, as
-// when only one of two is written yet, change nothing but the log, where each such
-// state is told once. Its methods may be called from any goroutine; it has none of its
-// own, and looks at the files only when it is asked.
+// A Keeper holds the last valid content of its files. Invalid files, as when only one of two
+// is written yet, change nothing and are logged, once per such state. Its methods may be
+// called from any goroutine. It has no goroutine of its own, and checks the files only when
+// called.
 type Keeper struct {
 	files Files
 	log   *slog.Logger
 	held  atomic.Pointer[Held]
-	next  atomic.Int64 // when Now looks again, by since
+	next  atomic.Int64 // when Now checks again, in time since since
 	born  time.Time
 
 	looking sync.Mutex
-	trouble string // what was wrong at the last look, and was logged
+	trouble string // what was wrong at the last check, and was logged
 }
 
-// Keep reads the files for the first time; its errors are those of [Read].
+// Keep reads the files for the first time. Its errors are those of [Read].
 func Keep(f Files, log *slog.Logger) (*Keeper, error) {
 	held, err := Read(f)
 	if err != nil {
@@ -37,12 +37,12 @@ func Keep(f Files, log *slog.Logger) (*Keeper, error) {
 	return k, nil
 }
 
-// Now returns what is held. At most once a second it looks at the files before; who
-// asks meanwhile does not wait.
+// Now returns the current content. It first checks the files, at most once per second;
+// concurrent callers do not wait for the check.
 func (k *Keeper) Now() *Held {
 	now := int64(time.Since(k.born))
 	if next := k.next.Load(); now >= next && k.next.CompareAndSwap(next, now+int64(lookEvery)) {
-		if k.looking.TryLock() { // else someone still waits for the disk
+		if k.looking.TryLock() { // otherwise another caller still waits for the disk
 			k.look()
 			k.looking.Unlock()
 		}
@@ -50,14 +50,14 @@ func (k *Keeper) Now() *Held {
 	return k.held.Load()
 }
 
-// Look reads the files at once, and holds what is new in them.
+// Look checks the files at once, and takes over what is new in them.
 func (k *Keeper) Look() {
 	k.looking.Lock()
 	defer k.looking.Unlock()
 	k.look()
 }
 
-// look is Look; k.looking is held.
+// look implements Look. k.looking must be held.
 func (k *Keeper) look() {
 	before := k.held.Load()
 	text, err := k.files.read()
@@ -72,7 +72,7 @@ func (k *Keeper) look() {
 	if err != nil {
 		if k.trouble != err.Error() {
 			k.trouble = err.Error()
-			k.log.Error("renewed certificate files are of no use, the old ones stay", "error", err)
+			k.log.Error("renewed certificate files are of no use, keeping the old ones", "error", err)
 		}
 		return
 	}
@@ -83,7 +83,7 @@ func (k *Keeper) look() {
 		leaf := held.Pair.Leaf
 		facts = append(facts, "certificate", k.files.Cert, "serial", leaf.SerialNumber.Text(16), "expires", leaf.NotAfter.UTC())
 		if why := Expiry(leaf, time.Now()); why != "" {
-			k.log.Warn("a certificate that is not good now", "certificate", k.files.Cert, "warning", why)
+			k.log.Warn("certificate not valid now", "certificate", k.files.Cert, "warning", why)
 		}
 	}
 	if held.CA != nil {
@@ -92,10 +92,10 @@ func (k *Keeper) look() {
 	k.log.Info("certificate files renewed", facts...)
 }
 
-// calm ends a trouble that was logged.
+// calm ends a logged problem.
 func (k *Keeper) calm() {
 	if k.trouble != "" {
 		k.trouble = ""
-		k.log.Info("certificate files are in order again")
+		k.log.Info("certificate files are valid again")
 	}
 }

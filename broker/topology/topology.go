@@ -1,7 +1,6 @@
-// Package topology is the herd's graph: which edges there are, and which of
-// them are neighbours. It parses the text of HERD_TOPOLOGY and refuses what
-// cannot be a herd. It is pure, and knows nothing of brokers, subjects or
-// configuration.
+// Package topology is the herd's graph: which edges there are, and which of them are
+// neighbours. It parses the text of HERD_TOPOLOGY and refuses graphs that cannot be a herd.
+// It is pure, and knows nothing of brokers, subjects or configuration.
 package topology
 
 import (
@@ -12,23 +11,22 @@ import (
 	"strings"
 )
 
-// Default is the herd that runs when nobody says otherwise.
+// Default is the default herd.
 const Default = "Clark-Jaquez,Clark-Juzang,Bernard-Jaquez,Bernard-Juzang,Bernard-Johnson,Johnson-Juzang"
 
-// MaxName is the greatest length of an edge's name in bytes.
+// MaxName is the maximum length of an edge's name in bytes.
 const MaxName = 32
 
-// Graph is a connected undirected graph of edges (H1). It never changes once
-// it is parsed, so any goroutine may read it.
+// Graph is a connected undirected graph of edges (H1). It never changes after parsing, so any
+// goroutine may read it.
 type Graph struct {
 	neighbours map[string][]string // by edge; each list is sorted
 }
 
-// Parse reads a topology: links "A-B" parted by commas, or the name of a lone
-// edge. White space around names is ignored. Every problem of the text is
-// reported, joined by [errors.Join]: items that are empty or no link, bad
-// names, links of an edge with itself, repeated links (in either direction),
-// and edges that no path reaches.
+// Parse parses a topology: links "A-B" separated by commas, or the name of a lone edge. White
+// space around names is ignored. All problems of the text are reported, joined by
+// [errors.Join]: empty items, items that are not links, bad names, links from an edge to
+// itself, repeated links (in either direction), and edges that no path reaches.
 func Parse(text string) (*Graph, error) {
 	var problems []error
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
@@ -60,8 +58,8 @@ func Parse(text string) (*Graph, error) {
 			g.neighbours[b] = append(g.neighbours[b], a)
 		}
 	}
-	// Names are checked only now, once each: an edge with a bad name still
-	// joins its neighbours, who must not be reported as out of reach.
+	// Names are checked only now, once each: an edge with a bad name still connects its
+	// neighbours, which must not be reported as unreachable.
 	for _, name := range g.Edges() {
 		if err := CheckName(name); err != nil {
 			problems = append(problems, err)
@@ -79,26 +77,26 @@ func Parse(text string) (*Graph, error) {
 	return g, nil
 }
 
-// CheckName reports why name cannot be an edge's name: 1 to [MaxName] ASCII
-// letters, digits and '_'. Case matters.
+// CheckName reports why name cannot be an edge's name, which is 1 to [MaxName] ASCII letters,
+// digits and '_'. Case matters.
 func CheckName(name string) error {
 	if name == "" {
 		return errors.New("an edge's name is empty")
 	}
 	if len(name) > MaxName {
-		return fmt.Errorf("edge name %q is longer than %d", name, MaxName)
+		return fmt.Errorf("edge name %q is longer than %d bytes", name, MaxName)
 	}
 	for i := range len(name) {
 		switch c := name[i]; {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_':
 		default:
-			return fmt.Errorf("edge name %q has other than letters, digits and _", name)
+			return fmt.Errorf("edge name %q has characters other than letters, digits and _", name)
 		}
 	}
 	return nil
 }
 
-// unreachable lists the edges that no path joins to the first one, sorted.
+// unreachable returns the edges that no path connects to the first one, sorted.
 func (g *Graph) unreachable() []string {
 	edges := g.Edges()
 	if len(edges) == 0 {
@@ -118,25 +116,25 @@ func (g *Graph) unreachable() []string {
 	return slices.DeleteFunc(edges, func(e string) bool { return seen[e] })
 }
 
-// Edges lists the names of all edges, sorted. The list is the caller's.
+// Edges returns the names of all edges, sorted. The caller may change the slice.
 func (g *Graph) Edges() []string {
 	return slices.Sorted(maps.Keys(g.neighbours))
 }
 
-// Has tells whether name is an edge of the herd.
+// Has reports whether name is an edge of the herd.
 func (g *Graph) Has(name string) bool {
 	_, ok := g.neighbours[name]
 	return ok
 }
 
-// Neighbours lists the edges that a link joins to name, sorted; none for a
-// name that is no edge. The list is the caller's.
+// Neighbours returns the edges linked to name, sorted, or none if name is not an edge. The
+// caller may change the slice.
 func (g *Graph) Neighbours(name string) []string {
 	return slices.Clone(g.neighbours[name])
 }
 
-// Links lists every link once, its two names in order, sorted. The list is the
-// caller's.
+// Links returns every link once, its two names in order, sorted. The caller may change the
+// slice.
 func (g *Graph) Links() [][2]string {
 	var links [][2]string
 	for _, a := range g.Edges() {
@@ -149,8 +147,8 @@ func (g *Graph) Links() [][2]string {
 	return links
 }
 
-// String is the topology in its canonical form: the same for every text of the
-// same graph, and good for [Parse]. H7 hashes it.
+// String returns the topology in canonical form, which [Parse] accepts: equal graphs have
+// equal strings. H7 hashes it.
 func (g *Graph) String() string {
 	links := g.Links()
 	if len(links) == 0 {

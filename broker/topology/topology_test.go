@@ -34,7 +34,7 @@ func ExampleParse_problems() {
 	// link "Clark-Clark" joins an edge to itself
 	// link "Juzang-Bernard" is repeated
 	// item 5 is empty
-	// edge name "John son" has other than letters, digits and _
+	// edge name "John son" has characters other than letters, digits and _
 	// no path from Bernard to Jaquez, John son
 }
 
@@ -79,7 +79,7 @@ func TestGoodTopologies(t *testing.T) {
 func TestEveryProblemIsReported(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
-		want       []string // one line each
+		want       []string // one per line
 	}{
 		{"nothing", "", []string{"no edges in the topology"}},
 		{"white space alone", " \n", []string{"no edges in the topology"}},
@@ -94,15 +94,15 @@ func TestEveryProblemIsReported(t *testing.T) {
 			`"A" is not a link: one edge's name must be the whole topology`,
 			`"C" is not a link: one edge's name must be the whole topology`}},
 		{"a link with one end", "A-,-B,-", []string{`link "A-" lacks a name`, `link "-B" lacks a name`, `link "-" lacks a name`}},
-		{"a bad lone name", "A.B", []string{`edge name "A.B" has other than letters, digits and _`}},
-		{"letters of other alphabets", "Жук-A", []string{`edge name "Жук" has other than letters, digits and _`}},
-		{"a name too long", "A-" + strings.Repeat("b", 33), []string{`edge name "` + strings.Repeat("b", 33) + `" is longer than 32`}},
-		{"a bad name is reported once, and still joins", "A-x!,x!-B,B-C", []string{`edge name "x!" has other than letters, digits and _`}},
-		{"a chain is no link", "A-B-C", []string{`edge name "B-C" has other than letters, digits and _`}},
+		{"a bad lone name", "A.B", []string{`edge name "A.B" has characters other than letters, digits and _`}},
+		{"letters of other alphabets", "Жук-A", []string{`edge name "Жук" has characters other than letters, digits and _`}},
+		{"a name too long", "A-" + strings.Repeat("b", 33), []string{`edge name "` + strings.Repeat("b", 33) + `" is longer than 32 bytes`}},
+		{"a bad name is reported once, and still joins", "A-x!,x!-B,B-C", []string{`edge name "x!" has characters other than letters, digits and _`}},
+		{"a chain is no link", "A-B-C", []string{`edge name "B-C" has characters other than letters, digits and _`}},
 		{"two herds", "A-B,D-C", []string{"no path from A to C, D"}},
 		{"all at once", "A-A,B-C,C-B,*-A,", []string{
 			`link "A-A" joins an edge to itself`, `link "C-B" is repeated`, "item 5 is empty",
-			`edge name "*" has other than letters, digits and _`, "no path from * to B, C"}},
+			`edge name "*" has characters other than letters, digits and _`, "no path from * to B, C"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g, err := topology.Parse(test.text)

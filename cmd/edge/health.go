@@ -10,14 +10,14 @@ import (
 	"strings"
 	"time"
 
-	"herd/edge"
+	"herd/edge/config"
 )
 
-// healthLimit is how long the edge may take to answer.
+// healthLimit is the longest wait for the edge's answer.
 const healthLimit = 2 * time.Second
 
-// health asks the edge that runs with this environment whether it is ready, and
-// prints what it says.
+// health asks the edge that runs with this environment whether it is ready, and prints the
+// answer.
 func health(environ []string, stdout, stderr io.Writer) int {
 	answer, err := askReady(environ)
 	fmt.Fprint(stdout, answer)
@@ -28,7 +28,7 @@ func health(environ []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// askReady returns the body of /readyz, and an error unless it says ready.
+// askReady returns the body of /readyz, and an error unless it says that the edge is ready.
 func askReady(environ []string) (answer string, err error) {
 	address, err := adminAddress(environ)
 	if err != nil {
@@ -40,7 +40,7 @@ func askReady(environ []string) (answer string, err error) {
 	if err != nil {
 		return "", err
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // and no proxy: this is our own
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // no proxy: the edge is on this machine
 	response, err := client.Do(request)
 	if err != nil {
 		return "", err
@@ -56,9 +56,8 @@ func askReady(environ []string) (answer string, err error) {
 	return string(body), nil
 }
 
-// adminAddress is where to reach the admin port of an edge with this
-// environment. Nothing but HERD_HTTP is looked at: what else may be wrong is the
-// running edge's business.
+// adminAddress returns the address of the admin port of an edge with this environment. It
+// reads only HERD_HTTP: other mistakes are for the running edge to report.
 func adminAddress(environ []string) (string, error) {
 	only := []string{"HERD_EDGE=any", "HERD_TOPOLOGY=any"}
 	for _, pair := range environ {
@@ -66,19 +65,19 @@ func adminAddress(environ []string) (string, error) {
 			only = append(only, pair)
 		}
 	}
-	cfg, _, err := edge.FromEnvironment(only)
+	cfg, _, err := config.FromEnvironment(only)
 	if err != nil {
 		return "", err
 	}
 	if cfg.HTTP == "" {
-		return "", errors.New("HERD_HTTP is off, so there is nobody to ask")
+		return "", errors.New("HERD_HTTP is off: there is no admin port to ask")
 	}
 	host, port, err := net.SplitHostPort(cfg.HTTP)
 	if err != nil {
 		return "", err
 	}
 	if port == "0" {
-		return "", errors.New("HERD_HTTP is any free port, and nobody knows which")
+		return "", errors.New("HERD_HTTP has port 0: the admin port is unknown")
 	}
 	switch host {
 	case "", "0.0.0.0":

@@ -1,8 +1,8 @@
-// Command edge is one edge of the herd as a daemon. Its environment tells it
-// everything; see the README for the variables. It stops on SIGTERM and SIGINT,
-// at once on the second; on SIGHUP it opens its transcript anew, looks for renewed
-// certificates and reads its places again. Where systemd has started it, it says when it
-// is ready.
+// Command edge runs one edge of the herd as a daemon. It is configured by environment
+// variables only; docs/configuration.md lists them. SIGTERM or SIGINT stops it; a second
+// SIGINT, or a SIGTERM more than a second after the first, ends it at once. On SIGHUP it
+// reopens its transcript, looks for renewed certificates and reloads its places. Started by
+// systemd with Type=notify, it reports when it is ready.
 package main
 
 import (
@@ -12,15 +12,18 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 
 	"herd/edge"
+	"herd/edge/config"
 )
 
-// What the process says by its exit code.
+// Exit codes.
 const (
 	exitOK     = 0 // a complete stop, or ready
 	exitFailed = 1 // an error, an incomplete stop, or not ready
@@ -34,7 +37,7 @@ const usage = `usage: edge            run an edge, configured by HERD_* and NATS
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
-// run does what args ask for and returns the exit code.
+// run runs the command in args and returns the exit code.
 func run(args, environ []string, stdout io.Writer, stderr *os.File) int {
 	switch strings.Join(args, " ") {
 	case "":
@@ -52,55 +55,103 @@ func run(args, environ []string, stdout io.Writer, stderr *os.File) int {
 
 // serve runs an edge until a signal ends it.
 func serve(environ []string, stderr *os.File) int {
-	cfg, warnings, err := edge.FromEnvironment(environ)
+	cfg, warnings, err := config.FromEnvironment(environ, edge.Check)
 	if err != nil {
 		tellConfig(stderr, err, warnings)
 		return exitUsage
 	}
-	log := edge.NewLog(stderr, &cfg)
+	log := config.NewLog(stderr, &cfg)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
 	for _, w := range warnings {
 		log.Warn("configuration", "warning", w)
 	}
 
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
-
-	e, err := edge.New(cfg, edge.Shared{Log: log})
-	if err != nil {
-		log.Error("start", "error", err)
-		return exitFailed
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- e.Run(ctx) }()
-	ready, tick := e.Ready(), time.NewTicker(statusEvery)
+	// New may hang too, for example on a transcript that is a pipe, so signals are handled
+	// while it runs.
+	var current atomic.Pointer[edge.Edge]
+	made, ended := make(chan *edge.Edge, 1), make(chan error, 1)
+	go func() {
+		e, err := edge.New(cfg, edge.Shared{Log: log})
+		if err != nil {
+			ended <- fmt.Errorf("start: %w", err)
+			return
+		}
+		current.Store(e)
+		made <- e
+		ended <- e.Run(ctx)
+	}()
+	waits := func() string {
+		if e := current.Load(); e != nil {
+			return e.Waits()
+		}
+		return "start"
+	}
+	ending := edge.Ending{Limit: cfg.ShutdownTimeout, Exit: func() { os.Exit(exitFailed) }, Hung: func() {
+		log.Error("stopped at once, since the stop hangs", "at", waits())
+	}}
+	defer ending.Stop()
+	reopen := make(chan struct{}, 1)
+	var reopening sync.WaitGroup
+	reopening.Go(func() {
+		for range reopen {
+			if e := current.Load(); e != nil {
+				e.Reopen() // C20; in a goroutine: file operations may be slow, and signals must not wait
+			}
+		}
+	})
+	defer reopening.Wait()
+	defer close(reopen)
+
+	var e *edge.Edge
+	var ready, stopping <-chan struct{}
+	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
-	notify(log, waiting(e))
+	begin := func() {
+		ending.Begin()
+		ready, stopping = nil, nil
+		tick.Stop()
+		notify(log, systemd.SdNotifyStopping, "STATUS=stopping", moreTime(cfg.ShutdownTimeout)) // sent before the stop begins
+	}
 	for {
 		select {
+		case e = <-made:
+			if ctx.Err() == nil {
+				ready, stopping = e.Ready(), e.Stopping()
+				notify(log, waiting(e))
+			}
 		case <-ready:
 			ready = nil
 			tick.Stop()
 			notify(log, systemd.SdNotifyReady, serving(e))
 		case <-tick.C:
-			notify(log, waiting(e))
+			if e != nil {
+				notify(log, waiting(e))
+			}
+		case <-stopping: // a failure stops the edge, and that stop must not hang either
+			begin()
 		case s := <-signals:
-			switch {
-			case s == syscall.SIGHUP:
-				e.Reopen() // C20
-			case ctx.Err() == nil:
+			if s == syscall.SIGHUP {
+				select {
+				case reopen <- struct{}{}:
+				default: // one is pending already
+				}
+				continue
+			}
+			switch first, atOnce := ending.Signal(s); { // C19
+			case first:
 				log.Info("stopping", "signal", s.String())
-				ready = nil
-				tick.Stop()
-				notify(log, systemd.SdNotifyStopping, "STATUS=stopping", moreTime(cfg.ShutdownTimeout)) // before the stop begins
-				stop()                                                                                  // C19
-			default:
-				log.Error("stopped at once", "signal", s.String())
-				return exitFailed
+				begin()
+				stop()
+			case atOnce:
+				log.Error("stopped at once", "signal", s.String(), "at", waits())
+				ending.Exit()
 			}
 		case err := <-ended:
+			ending.Begin()
 			if err != nil {
 				log.Error("ended", "error", err)
 				return exitFailed
@@ -111,7 +162,7 @@ func serve(environ []string, stderr *os.File) int {
 	}
 }
 
-// tellConfig writes one message with everything that is wrong.
+// tellConfig writes all configuration errors and warnings as one message.
 func tellConfig(w io.Writer, err error, warnings []string) {
 	fmt.Fprintf(w, "edge: the configuration is wrong\n  %s\n", strings.ReplaceAll(err.Error(), "\n", "\n  "))
 	for _, warning := range warnings {

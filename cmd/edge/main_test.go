@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -16,7 +17,7 @@ import (
 	"time"
 )
 
-// With this variable the test's binary is the command itself.
+// With this variable set, the test binary runs the command.
 const asCommand = "EDGE_TEST_AS_COMMAND"
 
 func TestMain(m *testing.M) {
@@ -91,18 +92,18 @@ func TestHealthAsksTheEdgesOwnPort(t *testing.T) {
 		http  string
 		ready int
 		code  int
-		says  string // in the error
+		says  string // part of the error
 	}{
 		{address, 200, exitOK, ""},
 		{":" + port, 200, exitOK, ""},
 		{"0.0.0.0:" + port, 200, exitOK, ""},
 		{address, 503, exitFailed, "503 Service Unavailable"},
 		{"", 200, exitFailed, "HERD_HTTP is off"},
-		{"127.0.0.1:0", 200, exitFailed, "HERD_HTTP is any free port"},
+		{"127.0.0.1:0", 200, exitFailed, "HERD_HTTP has port 0"},
 		{"nowhere", 200, exitFailed, `HERD_HTTP: "nowhere", want`},
 	} {
 		ready = test.ready
-		// What else is wrong is not this command's business.
+		// This command ignores mistakes in other variables.
 		code, stdout, stderr := output(t, []string{"health"}, "HERD_HTTP="+test.http, "HERD_MAX_LINE=1", "HTTP_PROXY=http://127.0.0.1:1")
 		if code != test.code || (stderr == "") != (code == exitOK) || !strings.Contains(stderr, test.says) {
 			t.Errorf("HERD_HTTP=%s: exit %d, %q, want %d and %q", test.http, code, stderr, test.code, test.says)
@@ -128,10 +129,10 @@ func TestWildcardsMapToLoopback(t *testing.T) {
 	}
 }
 
-// daemon is a running edge, with what it logs.
+// daemon is a running edge and its log.
 type daemon struct {
 	cmd *exec.Cmd
-	log chan map[string]any // closed when it ended
+	log chan map[string]any // closed when the process has ended
 }
 
 func start(t *testing.T, environ ...string) *daemon {
@@ -158,7 +159,7 @@ func start(t *testing.T, environ ...string) *daemon {
 	return d
 }
 
-// await returns the line of the log with this message.
+// await returns the log line with this message.
 func (d *daemon) await(t *testing.T, msg string) map[string]any {
 	t.Helper()
 	limit := time.After(30 * time.Second)
@@ -178,13 +179,13 @@ func (d *daemon) await(t *testing.T, msg string) map[string]any {
 	}
 }
 
-// exit waits for the end and returns the code.
+// exit waits for the process to end and returns its exit code.
 func (d *daemon) exit(t *testing.T) int {
 	t.Helper()
 	for line := range d.log {
 		t.Log(line)
 	}
-	d.cmd.Wait() // the code is below
+	d.cmd.Wait() // the exit code is checked below
 	return d.cmd.ProcessState.ExitCode()
 }
 
@@ -195,7 +196,7 @@ func TestASignalStopsIt(t *testing.T) {
 			t.Errorf("warned %v", line)
 		}
 		d.await(t, "ready")
-		if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil { // ends nothing
+		if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil { // must not end it
 			t.Fatal(err)
 		}
 		if err := d.cmd.Process.Signal(s); err != nil {
@@ -208,10 +209,10 @@ func TestASignalStopsIt(t *testing.T) {
 	}
 }
 
-func TestASecondSignalEndsItAtOnce(t *testing.T) {
+func TestASecondSIGINTEndsItAtOnceAndASecondSIGTERMDoesNot(t *testing.T) {
 	d := start(t, "HERD_SHUTDOWN_TIMEOUT=1h")
 	address := d.await(t, "ready")["address"].(string)
-	// A client that does not read what it asked for holds up the first stop.
+	// A client that does not read its answers holds up the first stop.
 	client, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
@@ -222,16 +223,87 @@ func TestASecondSignalEndsItAtOnce(t *testing.T) {
 	for err == nil {
 		_, err = client.Write([]byte(questions))
 	}
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	for i, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGTERM, syscall.SIGINT} {
+		if err := d.cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			d.await(t, "stopping") // else two signals may arrive as one, or in another order
+		}
 	}
-	d.await(t, "stopping")
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
+	if line := d.await(t, "stopped at once"); line["signal"] != "interrupt" || line["at"] != "clients" {
+		t.Errorf("C19 %v", line)
 	}
-	d.await(t, "stopped at once")
 	if code := d.exit(t); code != exitFailed {
 		t.Errorf("exit %d", code)
+	}
+}
+
+// A transcript that nobody reads hangs the last step of a stop.
+func TestAnEdgeThatHangsEndsItself(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "transcript")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(path, os.O_RDWR, 0) // a reader that reads nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	d := start(t, "HERD_SHUTDOWN_TIMEOUT=500ms", "HERD_TRANSCRIPT="+path)
+	client, err := net.Dial("tcp", d.await(t, "ready")["address"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	line := strings.Repeat("x", 200) + "\n"
+	if _, err := client.Write([]byte(strings.Repeat(line, 1<<20/len(line)))); err != nil { // more than the pipe's buffer holds
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(client, make([]byte, 1<<19)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if line := d.await(t, "stopped at once, since the stop hangs"); line["at"] != "transcript" {
+		t.Errorf("C19 %v", line)
+	}
+	if code := d.exit(t); code != exitFailed {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// A transcript that is a pipe without a reader hangs the start.
+func TestAnEdgeThatHangsBeforeItRunsCanBeEnded(t *testing.T) {
+	for _, test := range []struct {
+		limit   string
+		signals []syscall.Signal
+		says    string
+	}{
+		{"10ms", []syscall.Signal{syscall.SIGTERM}, "stopped at once, since the stop hangs"},
+		{"1h", []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}, "stopped at once"},
+	} {
+		path := filepath.Join(t.TempDir(), "transcript")
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d := start(t, "HERD_SHUTDOWN_TIMEOUT="+test.limit, "HERD_TRANSCRIPT="+path, "HERD_NEW=1")
+		d.await(t, "configuration") // it handles signals from here on
+		for i, s := range test.signals {
+			if err := d.cmd.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				d.await(t, "stopping") // else the second signal may arrive first
+			}
+		}
+		if line := d.await(t, test.says); line["at"] != "start" {
+			t.Errorf("C19 %v", line)
+		}
+		if code := d.exit(t); code != exitFailed {
+			t.Errorf("exit %d", code)
+		}
 	}
 }
 
@@ -248,7 +320,7 @@ func TestAnOccupiedPortIsNamedWithItsVariable(t *testing.T) {
 			for line := range d.log {
 				fmt.Fprintln(&all, line)
 			}
-			d.cmd.Wait() // the code is below
+			d.cmd.Wait() // the exit code is checked below
 			if code := d.cmd.ProcessState.ExitCode(); code != exitFailed {
 				t.Errorf("exit %d", code)
 			}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -18,36 +17,36 @@ import (
 
 var benchCommand = command{
 	name:  "bench",
-	brief: "load edges, and measure how they bear it",
+	brief: "load edges and measure rates, latencies and propagation",
 	more: `
-Reports made-up positions to one edge, or spread over several, checks every answer,
-and prints requests a second, latencies and errors. Without --rate each connection
-sends as fast as answers come. With it, requests are due at fixed times, whether or
-not the edge keeps up, and their latencies count from then.
+Sends made-up positions to one or more edges, checks every answer, and prints
+requests per second, latencies and errors. Without --rate each connection sends as
+fast as answers arrive. With it, requests are due at fixed times, whether or not
+the edge keeps up, and latencies count from then.
 
-Propagation is how long an update takes to the other edges: some probes a second
-are told to the edges of --addr, and the others of --addr and those of --observe are
-asked until they hold them, which takes what a question takes besides.
+Propagation is how long an update takes to reach the other edges. Probes are sent to
+the edges of --addr; the other edges of --addr and those of --observe are asked until
+they hold them. The times include one question's round trip.
 
-Its clients stay in the herd as long as any others: do not load one whose
-positions matter. Exits 1 if anything was refused, wrong or without an answer.
+The made-up clients stay in the herd like any others: do not load a herd whose
+positions matter. Exits 1 if anything was refused, wrong or unanswered.
 `,
 	setup: func(fs *flag.FlagSet) action {
 		b := &bench{secure: newTLSFlags(fs)}
-		fs.StringVar(&b.addrs, "addr", "127.0.0.1:12000", "client ports of the edges to load, `HOST:PORT`s with commas")
-		fs.StringVar(&b.observed, "observe", "", "client ports of other edges to ask for probes, `HOST:PORT`s with commas")
+		fs.StringVar(&b.addrs, "addr", "127.0.0.1:12000", "`HOST:PORT` of the client port to load, or several separated by commas")
+		fs.StringVar(&b.observed, "observe", "", "`HOST:PORT` of another edge to ask for probes, or several separated by commas")
 		fs.IntVar(&b.cfg.Conns, "connections", 50, "`NUMBER` of connections, spread over the edges")
-		fs.IntVar(&b.cfg.Pipeline, "pipeline", 1, "most requests of a connection without an answer, a `NUMBER`")
-		fs.IntVar(&b.cfg.Clients, "clients", 10_000, "`NUMBER` of clients, each of one connection")
-		fs.Float64Var(&b.cfg.Rate, "rate", 0, "requests a second in all, a `NUMBER`; 0 is as fast as it goes")
-		fs.DurationVar(&b.cfg.Duration, "duration", 10*time.Second, "how long to make requests, a `DURATION`")
-		fs.Uint64Var(&b.cfg.Requests, "requests", 0, "end after this `NUMBER` of requests, without --duration whenever that is")
-		fs.Float64Var(&b.cfg.WhatsatShare, "whatsat", 0, "`SHARE` of the requests, 0 to 1, that ask what is near a client")
-		fs.StringVar(&b.cfg.Radius, "radius", "10", "how far around, in `KM`, 0 to 50")
-		fs.StringVar(&b.cfg.Max, "max", "5", "how many places, a `NUMBER` from 0 to 20")
-		fs.StringVar(&b.cfg.Prefix, "ids", "bench-", "what the clients' ids begin with, a `TEXT`")
-		fs.Float64Var(&b.probes, "probes", 10, "updates a second to follow to the other edges, a `NUMBER`; 0 is none")
-		fs.DurationVar(&b.cfg.Timeout, "timeout", 10*time.Second, "how long an answer or a probe may take, a `DURATION`")
+		fs.IntVar(&b.cfg.Pipeline, "pipeline", 1, "maximum `NUMBER` of unanswered requests per connection")
+		fs.IntVar(&b.cfg.Clients, "clients", 10_000, "`NUMBER` of clients; each uses one connection")
+		fs.Float64Var(&b.cfg.Rate, "rate", 0, "total `NUMBER` of requests per second; 0 means as fast as possible")
+		fs.DurationVar(&b.cfg.Duration, "duration", 10*time.Second, "`DURATION` of the load")
+		fs.Uint64Var(&b.cfg.Requests, "requests", 0, "end after this `NUMBER` of requests; without --duration there is no time limit")
+		fs.Float64Var(&b.cfg.WhatsatShare, "whatsat", 0, "`SHARE` of WHATSAT among the requests, 0 to 1")
+		fs.StringVar(&b.cfg.Radius, "radius", "10", "radius of WHATSAT in `KM`, 0 to 50")
+		fs.StringVar(&b.cfg.Max, "max", "5", "maximum `NUMBER` of places, 0 to 20")
+		fs.StringVar(&b.cfg.Prefix, "ids", "bench-", "`TEXT` that the clients' ids begin with")
+		fs.Float64Var(&b.probes, "probes", 10, "`NUMBER` of updates per second to follow to other edges; 0 means none")
+		fs.DurationVar(&b.cfg.Timeout, "timeout", 10*time.Second, "longest `DURATION` of an answer or a probe")
 		fs.BoolVar(&b.json, "json", false, "print the result as JSON, times in seconds")
 		return func(ctx context.Context, p *process, _ []string) error {
 			names := given(fs)
@@ -117,15 +116,15 @@ func (b *bench) run(ctx context.Context, p *process) error {
 		r.print(p.stdout)
 	}
 	for _, sample := range r.Samples {
-		p.say("bench: %s", printable(sample))
+		p.say("bench: %s", sample) // the text of other processes is quoted in it
 	}
 	if err == nil && r.errors() > 0 {
-		err = fmt.Errorf("%d requests and probes were not answered as they should be", r.errors())
+		err = fmt.Errorf("%d requests and probes failed or got a wrong answer", r.errors())
 	}
 	return err
 }
 
-// prepare makes what loads and, where there is another edge to ask, what probes.
+// prepare returns the load generator and, if there is another edge to ask, the prober.
 func (b *bench) prepare() (*load.Generator, *load.Prober, error) {
 	var err error
 	if b.cfg.Addrs, err = addresses("--addr", b.addrs); err != nil {
@@ -140,10 +139,10 @@ func (b *bench) prepare() (*load.Generator, *load.Prober, error) {
 		asked = slices.Concat(asked, more)
 	}
 	if b.cfg.Conns < 1 || b.cfg.Pipeline < 1 || b.cfg.Clients < 1 || b.cfg.Timeout <= 0 {
-		return nil, nil, fmt.Errorf("--connections, --pipeline, --clients and --timeout are at least 1")
+		return nil, nil, fmt.Errorf("--connections, --pipeline, --clients and --timeout must be at least 1")
 	}
 	if b.cfg.Duration <= 0 && b.cfg.Requests == 0 {
-		return nil, nil, fmt.Errorf("--duration or --requests must say when to end")
+		return nil, nil, fmt.Errorf("--duration or --requests is required")
 	}
 	generator, err := load.New(b.cfg)
 	if err != nil {
@@ -160,7 +159,7 @@ func (b *bench) prepare() (*load.Generator, *load.Prober, error) {
 	return generator, prober, err
 }
 
-// addresses parts the value of a flag.
+// addresses splits the value of a flag.
 func addresses(name, list string) ([]string, error) {
 	addrs := strings.Split(list, ",")
 	for _, addr := range addrs {
@@ -171,17 +170,8 @@ func addresses(name, list string) ([]string, error) {
 	return addrs, nil
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
-// progressLine is the line that says how a run goes: one that is written over at a
-// terminal, else one a second.
+// progressLine shows the progress of a run: a line that is overwritten on a terminal,
+// otherwise a line per second.
 type progressLine struct {
 	w       io.Writer
 	rewrite bool
@@ -205,13 +195,13 @@ func (l *progressLine) end() {
 	}
 }
 
-// report is what a run came to, as --json prints it.
+// report is the result of a run, as --json prints it.
 type report struct {
 	Addresses   []string           `json:"addresses"`
 	Connections int                `json:"connections"`
 	Pipeline    int                `json:"pipeline"`
 	Clients     int                `json:"clients"`
-	Rate        float64            `json:"rate"` // that was asked for; 0 is as fast as it goes
+	Rate        float64            `json:"rate"` // the rate requested; 0 means as fast as possible
 	Seconds     float64            `json:"seconds"`
 	Requests    uint64             `json:"requests"`
 	PerSecond   float64            `json:"requests_per_second"`
@@ -235,6 +225,8 @@ type propagationReport struct {
 	Failed uint64        `json:"failed"`
 	Edges  []edgeReport  `json:"edges"`
 	All    latencyReport `json:"all_seconds"`
+	// AllLost counts the probes that some edge did not hold in time.
+	AllLost uint64 `json:"all_lost"`
 }
 
 type edgeReport struct {
@@ -276,7 +268,7 @@ func newReport(cfg *load.Config, result *load.Result, propagation *load.Propagat
 		r.Lateness = &late
 	}
 	if propagation != nil {
-		r.Propagation = &propagationReport{Probes: propagation.Probes, Failed: propagation.Failed, All: seconds(propagation.All)}
+		r.Propagation = &propagationReport{Probes: propagation.Probes, Failed: propagation.Failed, All: seconds(propagation.All), AllLost: propagation.AllLost}
 		for _, e := range propagation.Edges {
 			r.Propagation.Edges = append(r.Propagation.Edges, edgeReport{Address: e.Addr, Lost: e.Lost, Latency: seconds(e.Latency)})
 		}
@@ -294,7 +286,7 @@ func seconds(l load.Latency) latencyReport {
 
 func (c *commandReport) errors() uint64 { return c.Refused + c.Wrong + c.Failed }
 
-// errors is how many requests and probes did not get what they were to.
+// errors returns how many requests and probes did not get the answer they should.
 func (r *report) errors() (n uint64) {
 	for _, c := range r.Commands {
 		n += c.errors()
@@ -339,13 +331,13 @@ func (r *report) print(w io.Writer) {
 	for _, e := range r.Propagation.Edges {
 		row("to "+e.Address, []uint64{uint64(e.Latency.Count), e.Lost}, e.Latency)
 	}
-	row("to all", []uint64{uint64(r.Propagation.All.Count), r.Propagation.Probes - uint64(r.Propagation.All.Count)}, r.Propagation.All)
+	row("to all", []uint64{uint64(r.Propagation.All.Count), r.Propagation.AllLost}, r.Propagation.All)
 	t.Flush()
 }
 
 func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
 
-// short rounds a time to three digits or so.
+// short rounds a time to about three digits.
 func short(d time.Duration) time.Duration {
 	for unit := time.Microsecond; unit < time.Hour; unit *= 10 {
 		if d < 1000*unit {

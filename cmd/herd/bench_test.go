@@ -57,14 +57,14 @@ func TestBenchPrintsARun(t *testing.T) {
 	result.Latency[load.IAMAT] = load.Latency{Count: 9003, P50: 123_456, P90: 1_234_567, P99: 12_345_678, P999: 123_456_789, Maximum: 1_234_567_890}
 	result.Latency[load.WHATSAT] = load.Latency{Count: 994, P50: 1000, P90: 999_000, P99: 1_000_000, P999: 59_999_000_000, Maximum: 3_600_000_000_000}
 	newReport(&cfg, result, &load.Propagation{
-		Probes: 100, Failed: 1, All: load.Latency{Count: 98, P50: 500_000},
+		Probes: 100, AllLost: 2, Failed: 1, All: load.Latency{Count: 98, P50: 500_000},
 		Edges: []load.EdgePropagation{{Addr: "127.0.0.1:12001", Lost: 2, Latency: load.Latency{Count: 98, P50: 400_000}}},
 	}).print(&got)
 	golden(t, "testdata/bench.golden", []byte(got.String()))
 }
 
 func TestBenchIsInterrupted(t *testing.T) {
-	l := listen(t, "") // answers nothing
+	l := listen(t, "") // never answers
 	o := newTool(t)
 	done := make(chan int)
 	go func() {

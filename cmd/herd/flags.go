@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// part sorts words into flags, each followed by its value, and operands. Flags may
-// stand anywhere; `--` makes operands of all that follows. A word of `-` and a
-// digit is an operand, never a flag: half the world lies south or west. So is `-`.
-// takesValue says of a flag, without its dashes, whether its value is the next word.
+// part sorts words into flags, each followed by its value, and operands. Flags may be
+// anywhere; after `--` every word is an operand. A lone `-`, and a word of `-` and a digit,
+// is an operand, never a flag: southern and western coordinates begin like that. takesValue
+// reports whether the value of a flag, named without its dashes, is the next word.
 func part(words []string, takesValue func(name string) bool) (flags, operands []string) {
 	for i := 0; i < len(words); i++ {
 		word := words[i]
@@ -31,8 +31,8 @@ func part(words []string, takesValue func(name string) bool) (flags, operands []
 	return flags, operands
 }
 
-// anyTakesValue knows the flags of all commands, so that flags may stand before the
-// command too. No name is with a value in one and without in another.
+// anyTakesValue knows the flags of all commands, so that flags may come before the command
+// too. No flag name takes a value in one command and none in another.
 func anyTakesValue(all []command) func(name string) bool {
 	values := make(map[string]bool)
 	for _, c := range all {
@@ -46,7 +46,7 @@ func anyTakesValue(all []command) func(name string) bool {
 	return func(name string) bool { return values[name] }
 }
 
-// newFlagSet returns a set that says nothing by itself.
+// newFlagSet returns a set that prints nothing by itself.
 func newFlagSet(name string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
@@ -54,29 +54,29 @@ func newFlagSet(name string) *flag.FlagSet {
 	return fs
 }
 
-// given returns which flags were.
+// given returns which flags were given.
 func given(fs *flag.FlagSet) map[string]bool {
 	names := make(map[string]bool)
 	fs.Visit(func(f *flag.Flag) { names[f.Name] = true })
 	return names
 }
 
-// usage shows all commands.
+// usage prints all commands.
 func (p *process) usage(w io.Writer, all []command) {
 	fmt.Fprint(w, "Usage: herd COMMAND [ARGUMENT ...] [--FLAG ...]\n\nCommands:\n")
 	for _, c := range all {
 		fmt.Fprintf(w, "  %-36s %s\n", c.call(), c.brief)
 	}
 	fmt.Fprint(w, `
-Flags may stand anywhere; -- ends them. A word of - and a digit is an argument.
-Exit code: 0 success, 1 failure, 2 wrong usage. "herd help COMMAND" has more.
+Flags may be anywhere; -- ends them. A word that begins with - and a digit is an argument.
+Exit code: 0 success, 1 failure, 2 wrong usage. See also "herd help COMMAND".
 `)
 }
 
 func (c command) call() string { return strings.TrimSpace(c.name + " " + c.operands) }
 
-// usage shows one command and its flags. A flag whose usage text is empty is the
-// short form of the one before it in the alphabet.
+// usage prints one command and its flags. A flag with an empty usage text is the short form
+// of the flag before it in alphabetical order.
 func (c command) usage(w io.Writer) {
 	fs := newFlagSet(c.name)
 	c.setup(fs)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// takes is a takesValue that knows --addr and -s.
+// takes is a takesValue for --addr and -s.
 func takes(name string) bool { return name == "addr" || name == "s" }
 
 func TestFlagsMayStandAnywhere(t *testing.T) {
@@ -43,8 +43,7 @@ func TestFlagsMayStandAnywhere(t *testing.T) {
 	}
 }
 
-// No word is lost, none moves past another of its kind, and flags that stand first
-// mean the same.
+// No word is lost, none moves past another of its kind, and flags in front mean the same.
 func FuzzPart(f *testing.F) {
 	for _, words := range []string{"iamat kiwi -34.5+118.2 --addr x", "a -- --b", "--addr", "-s -- -- -1", "- -- -"} {
 		f.Add(words)

@@ -15,17 +15,17 @@ import (
 
 var healthCommand = command{
 	name:  "health",
-	brief: "exit 0 if edges or a NATS server are well, 1 if not",
+	brief: "exit 0 if edges or a NATS server are healthy, else 1",
 	more: `
-Asks /readyz at the URL of an admin port, unless it has a path of its own. With
---nats nats://HOST:PORT it logs in at a NATS server, by the NATS_* variables, and
-waits for a sign of life; with --nats http://HOST:PORT it asks the server's
-monitoring port for /healthz, which says too whether JetStream has caught up.
+Requests /readyz from the admin port at URL, unless URL has a path of its own. With
+--nats nats://HOST:PORT it logs in to a NATS server, using the NATS_* variables, and
+waits for a reply; with --nats http://HOST:PORT it requests /healthz from the server's
+monitoring port, which also reports whether JetStream has caught up.
 `,
 	setup: func(fs *flag.FlagSet) action {
 		web := fs.String("http", "http://127.0.0.1:12080", "`URL` of an admin port")
 		nats := fs.String("nats", "", "`URL` of a NATS server, or of its monitoring port")
-		timeout := fs.Duration("timeout", 5*time.Second, "how long to wait, a `DURATION`")
+		timeout := fs.Duration("timeout", 5*time.Second, "longest `DURATION` to wait")
 		return func(ctx context.Context, p *process, _ []string) error {
 			switch got := given(fs); {
 			case got["http"] && got["nats"]:
@@ -47,36 +47,47 @@ func isWeb(text string) bool {
 	return strings.HasPrefix(text, "http://") || strings.HasPrefix(text, "https://")
 }
 
-// webHealth asks for path at the URL in text, unless that has one of its own.
+// webHealth requests path at the URL in text and prints the answer, whatever its status.
 func webHealth(ctx context.Context, p *process, text, path string, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	answer, err := askWeb(ctx, text, path)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if _, err := io.Copy(p.stdout, io.LimitReader(answer.Body, 64<<10)); err != nil {
+		return fmt.Errorf("read the answer from %s: %w", answer.Request.URL, err)
+	}
+	return wantOK(answer)
+}
+
+// askWeb requests path at the URL in text, unless the URL has a path of its own. The caller
+// closes the answer's body.
+func askWeb(ctx context.Context, text, path string) (*http.Response, error) {
 	if !strings.Contains(text, "://") {
 		text = "http://" + text
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" {
-		return usageError(fmt.Sprintf("%q is no URL of a web server", text))
+		return nil, usageError(fmt.Sprintf("%q is not an http or https URL", text))
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = path
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return usageError(err.Error())
+		return nil, usageError(err.Error())
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	defer transport.CloseIdleConnections()
-	answer, err := (&http.Client{Transport: transport}).Do(request)
-	if err != nil {
-		return err // names the URL
-	}
-	defer answer.Body.Close()
-	if _, err := io.Copy(p.stdout, io.LimitReader(answer.Body, 64<<10)); err != nil {
-		return fmt.Errorf("read the answer of %s: %w", u, err)
-	}
+	transport.DisableKeepAlives = true // for one request only
+	return (&http.Client{Transport: transport}).Do(request)
+}
+
+// wantOK returns an error that names the URL, unless the answer is 200.
+func wantOK(answer *http.Response) error {
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", u, answer.Status)
+		return fmt.Errorf("%s answers %s", answer.Request.URL, answer.Status)
 	}
 	return nil
 }

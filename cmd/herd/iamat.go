@@ -1,31 +1,32 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
-	"herd/cmd/herd/load"
+	"herd/edge/client"
 	"herd/edge/wire"
 )
 
 var iamatCommand = command{
 	name: "iamat", operands: "CLIENT LOCATION [TIME]", least: 2, most: 3,
-	brief: "tell an edge where a client is",
+	brief: "report a client's position to an edge",
 	more: `
 LOCATION is latitude and longitude in degrees with their signs, such as
-+34.068930-118.445127; TIME is in seconds since 1970, now if left out.
-What the edge answers is printed. A refusal begins with "? ", and exits 1.
++34.068930-118.445127; TIME is in seconds since 1970, by default now.
+The edge's answer is printed. If it begins with "? ", the command was refused,
+and the exit code is 1.
 `,
 	setup: func(fs *flag.FlagSet) action {
 		at := askFlags(fs)
 		return func(ctx context.Context, p *process, operands []string) error {
 			if len(operands) == 2 {
-				operands = append(operands, string(load.AppendTime(nil, time.Now().UnixNano())))
+				operands = append(operands, string(client.AppendTime(nil, time.Now().UnixNano())))
 			}
 			return at.ask(ctx, p, "IAMAT", operands, func(args []byte) error {
 				_, err := wire.ParseIAMAT(args)
@@ -35,7 +36,7 @@ What the edge answers is printed. A refusal begins with "? ", and exits 1.
 	},
 }
 
-// asking is what iamat and whatsat have in common.
+// asking is what iamat and whatsat share.
 type asking struct {
 	addr    string
 	timeout time.Duration
@@ -44,20 +45,20 @@ type asking struct {
 
 func askFlags(fs *flag.FlagSet) *asking {
 	a := &asking{secure: newTLSFlags(fs)}
-	fs.StringVar(&a.addr, "addr", "127.0.0.1:12000", "client port of the edge, `HOST:PORT`")
-	fs.DurationVar(&a.timeout, "timeout", 15*time.Second, "how long to wait for the answer, a `DURATION`")
+	fs.StringVar(&a.addr, "addr", "127.0.0.1:12000", "`HOST:PORT` of the edge's client port")
+	fs.DurationVar(&a.timeout, "timeout", 15*time.Second, "longest `DURATION` to wait for the answer")
 	return a
 }
 
-// ask sends one command, prints its answer, and says why it was refused as far as
-// that can be known here: parse finds what is wrong with its grammar.
+// ask sends one command and prints its answer. If the edge refused it, the error says why as
+// far as the tool can know: parse checks the command's grammar.
 func (a *asking) ask(ctx context.Context, p *process, verb string, operands []string, parse func([]byte) error) error {
 	if _, _, err := net.SplitHostPort(a.addr); err != nil {
 		return usageError("--addr: " + err.Error())
 	}
 	line := []byte(verb)
 	for _, word := range operands {
-		// White space would make another command of it.
+		// White space would change the command.
 		if field, rest := wire.Cut([]byte(word)); len(field) == 0 || len(rest) > 0 || len(field) < len(word) {
 			return usageError(fmt.Sprintf("%q is not one word", word))
 		}
@@ -69,19 +70,26 @@ func (a *asking) ask(ctx context.Context, p *process, verb string, operands []st
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, a.timeout, fmt.Errorf("no answer within %v", a.timeout))
 	defer cancel()
-	c, err := load.Dial(ctx, a.addr, secure)
+	c, err := client.Dial(ctx, a.addr, secure)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	answer, err := c.Do(ctx, line)
+	if errors.Is(err, io.ErrUnexpectedEOF) && secure == nil {
+		return fmt.Errorf("%w: a client port that speaks TLS closes plain text so (--tls-ca FILE)", err)
+	}
 	if err != nil {
 		return err
+	}
+	_, refused := client.Refused(answer)
+	if word, _ := wire.Cut(answer); !refused && string(word) != "AT" { // an admin port, say
+		return fmt.Errorf("this is no edge's client port: it answers %.80q", answer)
 	}
 	if _, err := p.stdout.Write(answer); err != nil {
 		return fmt.Errorf("print the answer: %w", err)
 	}
-	if !bytes.HasPrefix(answer, []byte("? ")) {
+	if !refused {
 		return nil
 	}
 	if err := parse(line[len(verb):]); err != nil {

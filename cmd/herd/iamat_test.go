@@ -33,7 +33,7 @@ func TestIamatSendsOneCommandAndPrintsItsAnswer(t *testing.T) {
 	}
 }
 
-// Over TLS, by each way to trust and to be trusted; and what is said where that fails.
+// Over TLS, with each way to trust and to be trusted, and the error if that fails.
 func TestIamatSpeaksTLS(t *testing.T) {
 	dir := t.TempDir()
 	ca, strangers := certstest.New(t, "authority"), certstest.New(t, "strangers")
@@ -51,7 +51,7 @@ func TestIamatSpeaksTLS(t *testing.T) {
 		{"--tls-ca " + authority + " --tls-cert " + cert + " --tls-key " + key, tls.RequireAndVerifyClientCert, exitOK, ""},
 		{"--tls-ca " + authority, tls.RequireAndVerifyClientCert, exitFailed, "certificate required"},
 		{"--tls-ca " + strange, tls.NoClientCert, exitFailed, "unknown authority"},
-		{"--tls-cert " + cert + " --tls-key " + key, tls.NoClientCert, exitFailed, "unknown authority"}, // to this machine
+		{"--tls-cert " + cert + " --tls-key " + key, tls.NoClientCert, exitFailed, "unknown authority"}, // this machine does not trust it
 		{"--tls-ca " + dir, tls.NoClientCert, exitUsage, dir + ": is a directory"},
 		{"--tls-ca " + authority + " --tls-cert " + cert + " --tls-key " + cert, tls.NoClientCert, exitUsage, cert + ": tls: "},
 	} {
@@ -118,6 +118,31 @@ func TestWhatsatPrintsTheWholeAnswer(t *testing.T) {
 	}
 	if o.stdout.String() != answer {
 		t.Errorf("prints %q, want %q", o.stdout.String(), answer)
+	}
+}
+
+// A port that speaks TLS closes plain text without a word, so the tool says what that may be.
+func TestPlainTextOnATLSPortIsExplained(t *testing.T) {
+	l := listenTLS(t, "", &tls.Config{Certificates: []tls.Certificate{certstest.New(t, "authority").Server().Pair()}})
+	o := newTool(t)
+	o.want(exitFailed, "iamat", kiwi, "+1+1", "--addr", l.addr)
+	if got := o.stderr.String(); !strings.Contains(got, "--tls-ca") {
+		t.Errorf("says %q, and nothing of --tls-ca", got)
+	}
+}
+
+// What another server answers is neither printed as an edge's answer nor success.
+func TestAPortThatIsNoEdges(t *testing.T) {
+	for _, args := range []string{"iamat kiwi +1+1 5", "whatsat kiwi 10 5", "whosat kiwi 10 5"} {
+		for _, answer := range []string{"HTTP/1.1 400 Bad Request\r\n", "-ERR unknown command\r\n", "ATTENTION\n", "\n"} {
+			l := listen(t, answer)
+			o := newTool(t)
+			o.want(exitFailed, append(strings.Fields(args), "--addr", l.addr)...)
+			<-l.lines
+			if o.stdout.String() != "" || !strings.Contains(o.stderr.String(), "no edge's client port") {
+				t.Errorf("herd %s, answered %q, prints %q and says %q", args, answer, o.stdout.String(), o.stderr.String())
+			}
+		}
 	}
 }
 

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// golden compares what people get to read with a file.
+// golden compares output for people with a file.
 func golden(t *testing.T, file string, got []byte) {
 	t.Helper()
 	if *update {
@@ -48,10 +48,10 @@ func TestHelpGoesToStandardOutput(t *testing.T) {
 
 func TestWrongUsage(t *testing.T) {
 	for args, says := range map[string]string{
-		"":                             "a command is missing",
-		"--":                           "a command is missing",
-		"hello":                        `no command "hello"`,
-		"help hello":                   `no command "hello"`,
+		"":                             "a command is required",
+		"--":                           "a command is required",
+		"hello":                        `unknown command "hello"`,
+		"help hello":                   `unknown command "hello"`,
 		"-x":                           "-x",
 		"--x iamat a +1+1":             "-x",
 		"iamat":                        "want CLIENT LOCATION [TIME]",
@@ -61,11 +61,24 @@ func TestWrongUsage(t *testing.T) {
 		"iamat a +1+1 --addr nowhere":  "--addr",
 		"iamat a +1+1 --timeout soon":  "soon",
 		"whatsat a 1":                  "want CLIENT RADIUS MAX",
+		"whosat a 1":                   "want CLIENT RADIUS MAX",
+		"follow":                       "want WHAT",
+		"follow a b c":                 "too many arguments",
+		"follow +1+1 1001":             "L2",
+		"follow +91+1 5":               "C7",
+		"follow a --addr nowhere":      "--addr",
+		"follow a --addr a:1,":         "--addr",
+		"follow a --tls-cert file":     "--tls-cert needs --tls-key",
 		"version 1":                    "too many arguments",
 		"health --http x --nats x":     "not both",
 		"watch --edge A-B":             "--edge",
 		"watch --prefix a.b":           "--prefix",
 		"status --prefix=":             "--prefix",
+		"verify --wait 0s":             "--wait",
+		"verify x":                     "too many arguments",
+		"verify --prefix a.b":          "--prefix",
+		"explain":                      "want CLIENT",
+		"explain --prefix= a":          "--prefix",
 		"up --base-port -1":            "-1",
 		"up --base-port 65533":         "65537",
 		"up --base-port 70000":         "--base-port",
@@ -84,8 +97,8 @@ func TestWrongUsage(t *testing.T) {
 	} {
 		o := newTool(t)
 		o.want(exitUsage, strings.Fields(args)...)
-		if got := o.stderr.String(); !strings.Contains(got, says) || !strings.Contains(got, "\nUsage: herd ") {
-			t.Errorf("herd %s says %q, want %q and the usage", args, got, says)
+		if got := o.stderr.String(); !strings.Contains(got, says) || strings.Count(got, "\n") != 1 || !strings.Contains(got, `"herd help`) {
+			t.Errorf("herd %s says %q, want %q and where help is, in a line", args, got, says)
 		}
 		if o.stdout.String() != "" {
 			t.Errorf("herd %s: %q on stdout", args, o.stdout.String())
@@ -94,9 +107,11 @@ func TestWrongUsage(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	o := newTool(t)
-	o.want(exitOK, "version")
-	if words := strings.Fields(o.stdout.String()); len(words) != 3 || words[0] != "herd" {
-		t.Errorf("%q, want herd, version and commit", o.stdout.String())
+	for _, arg := range []string{"version", "--version", "-version"} {
+		o := newTool(t)
+		o.want(exitOK, arg)
+		if words := strings.Fields(o.stdout.String()); len(words) != 3 || words[0] != "herd" {
+			t.Errorf("%q, want herd, version and commit", o.stdout.String())
+		}
 	}
 }

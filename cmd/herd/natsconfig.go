@@ -12,57 +12,58 @@ import (
 	"strings"
 	"time"
 
-	"herd/broker"
+	"herd/broker/natsconf"
 	"herd/broker/topology"
-	"herd/edge"
+	"herd/edge/config"
 )
 
 var natsConfigCommand = command{
 	name:  "nats-config",
-	brief: "write the configuration of NATS servers: an account an edge",
+	brief: "write the configuration of NATS servers: one account per edge",
 	more: `
-Writes nats.conf, or NAME.conf for each node of a cluster, and a key for each user:
-EDGE.nk for each edge, operator.nk, sys.nk and client.nk. Give each to who may be
-that user, as the file that NATS_NKEY names. Whatever holds a secret has mode 0600.
-Run it again after a change: keys that exist are kept, files are replaced whole, and
-a running nats-server takes the change with "nats-server --signal reload": two of
-them where an edge is new, since the first leaves out the services of a new account.
-Reload every server before you start a new edge and restart its neighbours.
-Another address, --store-dir or --sync wants a restart of the server.
+Writes nats.conf, or NAME.conf for each node of a cluster, and a key per user:
+EDGE.nk for each edge, operator.nk, sys.nk and client.nk. Give each user its key
+file, which NATS_NKEY names. Files that hold a secret have mode 0600.
 
-An edge can say nothing outside its account but on its own links; operator may look at
-everything and change nothing; client may tell and ask every edge as any client. sys is
-the servers' own account, for "nats server". With TLS everybody needs a certificate
-of the authority, servers for each other too: theirs must name every HOST.
+Run it again after a change: existing keys are kept, configurations are replaced.
+A running nats-server takes the change with "nats-server --signal reload". If an
+edge is new, reload twice: the first reload omits the services of a new account.
+Reload every server before you start a new edge and restart its neighbours.
+A change of an address, --store-dir or --sync needs a restart of the server.
+
+Outside its account, an edge may only publish on its own links. The operator may read
+everything and change nothing. The client may send any command to any edge for any
+client. sys is the servers' own account, for "nats server". With TLS everybody needs a
+certificate of the authority, servers also for each other: theirs must name every HOST.
 
 Nodes on one machine need ports of their own: nats-server -c NAME.conf -p PORT -m PORT.
 `,
 	setup: func(fs *flag.FlagSet) action {
 		c := &natsConfig{fs: fs}
-		fs.StringVar(&c.out, "out", "", "`DIR` to write to, made if need be")
-		fs.StringVar(&c.topology, "topology", "", "`LINKS` of the herd, A-B with commas (HERD_TOPOLOGY, or the default herd)")
+		fs.StringVar(&c.out, "out", "", "`DIR` to write to, created if missing")
+		fs.StringVar(&c.topology, "topology", "", "`LINKS` of the herd, A-B separated by commas (HERD_TOPOLOGY, or the default herd)")
 		fs.StringVar(&c.prefix, "prefix", "", "`NAME` of the herd: the first token of its subjects (HERD_SUBJECT_PREFIX, or herd)")
-		fs.StringVar(&c.cluster, "cluster", "", "`NODES` as NAME=HOST:PORT with commas; PORT is for routes (one server alone)")
+		fs.StringVar(&c.cluster, "cluster", "", "`NODES` as NAME=HOST:PORT separated by commas; PORT is for routes (a single server)")
 		fs.StringVar(&c.listen, "listen", "", "`HOST:PORT` for clients (127.0.0.1:4222, 0.0.0.0:4222 with --cluster)")
-		fs.StringVar(&c.monitor, "monitor", "127.0.0.1:8222", "`HOST:PORT` for HTTP monitoring, which anybody may read; empty is off")
-		fs.StringVar(&c.storeDir, "store-dir", "", "`DIR` of JetStream on the server (a folder in that of --out)")
-		fs.StringVar(&c.sync, "sync", "2m", "how often JetStream syncs to disk: a `DURATION` or always")
-		fs.StringVar(&c.journalMax, "journal-max", "16GiB", "most storage of an edge's journal, replicas counted, a `SIZE`")
-		fs.StringVar(&c.journalMemory, "journal-memory", "0", "the same of memory, for HERD_JOURNAL_STORAGE=memory, a `SIZE`")
-		fs.StringVar(&c.tls.CA, "tls-ca", "", "`FILE` of the authority whose certificates servers and clients have")
-		fs.StringVar(&c.tls.Cert, "tls-cert", "", "`FILE` of the servers' certificate")
-		fs.StringVar(&c.tls.Key, "tls-key", "", "`FILE` of its key")
+		fs.StringVar(&c.monitor, "monitor", "127.0.0.1:8222", "`HOST:PORT` for HTTP monitoring, which anybody may read; empty means off")
+		fs.StringVar(&c.storeDir, "store-dir", "", "`DIR` of JetStream on the server (a directory in that of --out)")
+		fs.StringVar(&c.sync, "sync", "2m", "how often JetStream syncs to disk: a `DURATION`, or always")
+		fs.StringVar(&c.journalMax, "journal-max", "16GiB", "maximum `SIZE` of an edge's journal on disk, all replicas together")
+		fs.StringVar(&c.journalMemory, "journal-memory", "0", "maximum `SIZE` of an edge's journal in memory, for HERD_JOURNAL_STORAGE=memory")
+		fs.StringVar(&c.tls.CA, "tls-ca", "", "certificate `FILE` of the authority of servers and clients")
+		fs.StringVar(&c.tls.Cert, "tls-cert", "", "certificate `FILE` of the servers")
+		fs.StringVar(&c.tls.Key, "tls-key", "", "key `FILE` of the certificate")
 		return func(_ context.Context, p *process, _ []string) error { return c.run(p) }
 	},
 }
 
-// natsConfig is the command's flags, and how they are read.
+// natsConfig has the command's flags, and what is read from them.
 type natsConfig struct {
 	fs                              *flag.FlagSet
 	out, topology, prefix, cluster  string
 	listen, monitor, storeDir, sync string
 	journalMax, journalMemory       string
-	tls                             broker.TLSFiles
+	tls                             natsconf.TLSFiles
 }
 
 // node is one server of a cluster.
@@ -70,7 +71,7 @@ type node struct{ name, host, routes string }
 
 func (c *natsConfig) run(p *process) error {
 	if c.out == "" {
-		return usageError("--out: want a folder")
+		return usageError("--out: want a directory")
 	}
 	servers, err := c.read(p.environ)
 	if err != nil {
@@ -82,8 +83,8 @@ func (c *natsConfig) run(p *process) error {
 	}
 	defer dir.close()
 
-	ours := make(map[string]bool) // files
-	users := append(servers[0].Herd.Edges(), broker.OtherAccounts()...)
+	ours := make(map[string]bool) // the files of this herd
+	users := append(servers[0].Herd.Edges(), natsconf.OtherAccounts()...)
 	keys, made, err := dir.keys(users)
 	if err != nil {
 		return err
@@ -117,23 +118,23 @@ func (c *natsConfig) run(p *process) error {
 		return err
 	}
 	for _, name := range left {
-		p.say("%s is no part of this herd; it was left alone", filepath.Join(c.out, name))
+		p.say("%s is not part of this herd and was not changed", filepath.Join(c.out, name))
 	}
 	return nil
 }
 
-// read returns the configuration of each server, without keys and password. The error
-// names every wrong flag at once.
-func (c *natsConfig) read(environ []string) ([]broker.ServerConfig, error) {
+// read returns the configuration per server, without keys and passwords. The error names
+// every wrong flag at once.
+func (c *natsConfig) read(environ []string) ([]natsconf.Server, error) {
 	fromEnvironment(c.fs, environ, map[string]string{"topology": "HERD_TOPOLOGY", "prefix": "HERD_SUBJECT_PREFIX"})
 	problems := &flagErrors{}
-	s := broker.ServerConfig{
+	s := natsconf.Server{
 		Prefix: cmp.Or(c.prefix, "herd"), Name: "nats", Listen: cmp.Or(c.listen, "127.0.0.1:4222"), Monitor: c.monitor,
 		StoreDir: cmp.Or(c.storeDir, problems.abs("out", c.out)),
 	}
 	var err error
 	if s.Herd, err = topology.Parse(cmp.Or(c.topology, topology.Default)); err == nil {
-		err = broker.CheckEdges(s.Herd)
+		err = natsconf.CheckEdges(s.Herd)
 	}
 	problems.add("topology", err)
 	if len(s.Prefix) > 64 || strings.ContainsFunc(s.Prefix, notAlphanumeric) {
@@ -145,20 +146,20 @@ func (c *natsConfig) read(environ []string) ([]broker.ServerConfig, error) {
 		problems.add("cluster", err)
 		s.Listen = cmp.Or(c.listen, "0.0.0.0:4222")
 	}
-	problems.add("listen", broker.CheckListen(s.Listen))
+	problems.add("listen", natsconf.CheckListen(s.Listen))
 	if s.Monitor != "" {
-		problems.add("monitor", broker.CheckListen(s.Monitor))
+		problems.add("monitor", natsconf.CheckListen(s.Monitor))
 	}
-	var sync edge.Sync
+	var sync config.Sync
 	if err := sync.UnmarshalText([]byte(c.sync)); err != nil || !sync.Always && sync.Interval < time.Millisecond {
 		problems.add("sync", fmt.Errorf("%q is neither always nor a duration of 1ms or more", c.sync))
 	}
 	s.SyncAlways, s.SyncInterval = sync.Always, sync.Interval
 	s.JournalMax = problems.size("journal-max", c.journalMax)
 	s.JournalMemory = problems.size("journal-memory", c.journalMemory)
-	if c.tls != (broker.TLSFiles{}) {
+	if c.tls != (natsconf.TLSFiles{}) {
 		checkServerTLS(problems, c.tls, nodes)
-		s.TLS = &broker.TLSFiles{
+		s.TLS = &natsconf.TLSFiles{
 			CA: problems.abs("tls-ca", c.tls.CA), Cert: problems.abs("tls-cert", c.tls.Cert), Key: problems.abs("tls-key", c.tls.Key),
 		}
 	}
@@ -166,13 +167,13 @@ func (c *natsConfig) read(environ []string) ([]broker.ServerConfig, error) {
 		return nil, errors.Join(problems.all...)
 	}
 	if nodes == nil {
-		return []broker.ServerConfig{s}, nil
+		return []natsconf.Server{s}, nil
 	}
-	var servers []broker.ServerConfig
+	var servers []natsconf.Server
 	for _, n := range nodes {
 		one := s
 		one.Name, one.Cluster = n.name, n.cluster(s.Prefix, nodes)
-		if c.storeDir == "" { // nodes may share the machine
+		if c.storeDir == "" { // nodes may share a machine
 			one.StoreDir = filepath.Join(s.StoreDir, n.name)
 		}
 		servers = append(servers, one)
@@ -180,10 +181,10 @@ func (c *natsConfig) read(environ []string) ([]broker.ServerConfig, error) {
 	return servers, nil
 }
 
-// flagErrors are all mistakes in flags.
+// flagErrors collects all mistakes in flags.
 type flagErrors struct{ all []error }
 
-// add notes each line of err, if it is any, as a mistake in a flag.
+// add records each line of err, if not nil, as a mistake in a flag.
 func (f *flagErrors) add(flag string, err error) {
 	if err == nil {
 		return
@@ -193,7 +194,7 @@ func (f *flagErrors) add(flag string, err error) {
 	}
 }
 
-// abs makes a path one that does not depend on where the server is started.
+// abs makes a path absolute, so that it does not depend on where the server is started.
 func (f *flagErrors) abs(flag, path string) string {
 	full, err := filepath.Abs(path)
 	f.add(flag, err)
@@ -201,29 +202,30 @@ func (f *flagErrors) abs(flag, path string) string {
 }
 
 func (f *flagErrors) size(flag, text string) int64 {
-	var size edge.Size
+	var size config.Size
 	if err := size.UnmarshalText([]byte(text)); err != nil || size > mostStorage {
-		f.add(flag, fmt.Errorf("%q is no size: want bytes, or a number and KiB, MiB or GiB", text))
+		f.add(flag, fmt.Errorf("%q is not a size: want bytes, or a number and KiB, MiB or GiB", text))
 	}
 	return int64(size)
 }
 
-// mostStorage of all edges together still is a number of bytes that a server can read.
+// mostStorage is the limit on the storage of an edge: all edges together still give a number
+// of bytes that a server can read.
 const mostStorage = 1 << 50
 
-// fromEnvironment gives flags that were not given the values of their variables.
+// fromEnvironment sets flags that were not given from their variables.
 func fromEnvironment(fs *flag.FlagSet, environ []string, variableOf map[string]string) {
 	got := given(fs)
 	for _, pair := range environ {
 		for name, variable := range variableOf {
 			if value, ok := strings.CutPrefix(pair, variable+"="); ok && !got[name] {
-				_ = fs.Lookup(name).Value.Set(value) // a string takes any
+				_ = fs.Lookup(name).Value.Set(value) // any value is valid for a string flag
 			}
 		}
 	}
 }
 
-// readNodes reads NAME=HOST:PORT, parted by commas.
+// readNodes parses NAME=HOST:PORT, separated by commas.
 func readNodes(text string) (nodes []node, err error) {
 	var problems []error
 	seen := make(map[string]bool)
@@ -239,22 +241,22 @@ func readNodes(text string) (nodes []node, err error) {
 			problems = append(problems, fmt.Errorf("%q: a name is 1 to 32 letters, digits, - and _", item))
 		case strings.ContainsFunc(host, func(r rune) bool { return strings.ContainsRune(" /@?#\"\\", r) || r < ' ' }):
 			problems = append(problems, fmt.Errorf("%q: no host", item))
-		case seen[strings.ToLower(name)] || seen[routes]: // names are file names
+		case seen[strings.ToLower(name)] || seen[routes]: // names become file names
 			problems = append(problems, fmt.Errorf("%q: another node has that name or address", item))
 		}
 		seen[strings.ToLower(name)], seen[routes] = true, true
 		nodes = append(nodes, node{name: name, host: host, routes: routes})
 	}
 	if len(nodes) == 1 && problems == nil {
-		problems = append(problems, errors.New("one node is no cluster; leave it out"))
+		problems = append(problems, errors.New("one node is not a cluster; omit --cluster"))
 	}
 	return nodes, errors.Join(problems...)
 }
 
-// cluster is what a node is told of all nodes.
-func (n node) cluster(name string, all []node) *broker.ClusterConfig {
-	_, port, _ := net.SplitHostPort(n.routes) // was checked
-	c := &broker.ClusterConfig{Name: name, Listen: net.JoinHostPort("0.0.0.0", port)}
+// cluster returns the node's configuration of the cluster.
+func (n node) cluster(name string, all []node) *natsconf.Cluster {
+	_, port, _ := net.SplitHostPort(n.routes) // checked before
+	c := &natsconf.Cluster{Name: name, Listen: net.JoinHostPort("0.0.0.0", port)}
 	if n.host == "localhost" || net.ParseIP(n.host).IsLoopback() {
 		c.Listen = n.routes
 	}

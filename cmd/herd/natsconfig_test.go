@@ -12,9 +12,11 @@ import (
 	"herd/broker"
 	"herd/broker/brokertest"
 	"herd/broker/certs/certstest"
+	"herd/test/ports"
 )
 
-// natsConfigured runs nats-config into a folder and returns what it printed, a file a line.
+// natsConfigured runs nats-config for a directory and returns what it printed, one file per
+// line.
 func natsConfigured(t *testing.T, dir string, args ...string) []string {
 	t.Helper()
 	o := newTool(t)
@@ -22,7 +24,7 @@ func natsConfigured(t *testing.T, dir string, args ...string) []string {
 	return strings.Split(strings.TrimSuffix(o.stdout.String(), "\n"), "\n")
 }
 
-// plain replaces what differs from run to run.
+// plain replaces what differs between runs.
 func plain(t *testing.T, dir, file string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -48,7 +50,7 @@ func TestNATSConfigAsItIsWritten(t *testing.T) {
 	golden(t, "testdata/nats-cluster.golden", slices.Concat(plain(t, dir, files[0]), []byte("\n----\n"), plain(t, dir, files[1])))
 }
 
-// Each configuration is taken by the server itself, and every key opens it.
+// The server itself accepts each configuration, and every key can log in.
 func TestAServerTakesWhatNATSConfigWrites(t *testing.T) {
 	authority, files := certstest.New(t, "authority"), t.TempDir()
 	ca := filepath.Join(files, "ca.pem")
@@ -76,7 +78,7 @@ func TestAServerTakesWhatNATSConfigWrites(t *testing.T) {
 			if test.nodes > 1 {
 				var nodes []string
 				for i := range test.nodes {
-					nodes = append(nodes, fmt.Sprintf("n%d=%s", i, brokertest.FreeAddr(t)))
+					nodes = append(nodes, fmt.Sprintf("n%d=%s", i, ports.Addr(t)))
 				}
 				args = append(args, "--cluster", strings.Join(nodes, ","))
 			}
@@ -92,11 +94,11 @@ func TestAServerTakesWhatNATSConfigWrites(t *testing.T) {
 				}
 				newTool(t, env...).want(exitOK, "health", "--nats", servers[i%len(servers)].URL())
 			}
-			without := newTool(t) // a key
+			without := newTool(t) // no key
 			says := regexp.MustCompile("uthorization")
-			if slices.Contains(test.args, "--tls-ca") { // without a certificate
+			if slices.Contains(test.args, "--tls-ca") { // no certificate
 				without = newTool(t, "NATS_CA="+ca, "NATS_NKEY="+keys[0])
-				says = regexp.MustCompile("certificate required|tls error") // by who is first to notice
+				says = regexp.MustCompile("certificate required|tls error") // depends on which side notices first
 			}
 			without.want(exitFailed, "health", "--nats", servers[0].URL(), "--timeout", "500ms")
 			if got := without.stderr.String(); !says.MatchString(got) {
@@ -127,7 +129,7 @@ func TestSecretsAreTheirOwnersAndAreKept(t *testing.T) {
 		t.Errorf("the folder: %v, %v", info.Mode(), err)
 	}
 
-	// C goes, D comes.
+	// C leaves, D joins.
 	o := newTool(t)
 	o.want(exitOK, append([]string{"nats-config", "--out", dir, "--topology", "A-B,B-D"}, cluster...)...)
 	after := contents(t, dir)
@@ -139,13 +141,13 @@ func TestSecretsAreTheirOwnersAndAreKept(t *testing.T) {
 	if after["D.nk"] == "" || !strings.Contains(o.stderr.String(), "made keys for D\n") {
 		t.Errorf("no key for D; says %s", o.stderr.String())
 	}
-	if !strings.Contains(o.stderr.String(), "C.nk is no part of this herd") {
+	if !strings.Contains(o.stderr.String(), "C.nk is not part of this herd") {
 		t.Errorf("says nothing of C's key: %s", o.stderr.String())
 	}
 	if key, err := broker.PublicKey(filepath.Join(dir, "C.nk")); err != nil || strings.Contains(after["n1.conf"], key) {
 		t.Errorf("C's key still opens the broker (%v)", err)
 	}
-	// From a cluster to one server.
+	// From a cluster to a single server.
 	o = newTool(t, "HERD_TOPOLOGY=A-B,B-D")
 	o.want(exitOK, "nats-config", "--out", dir)
 	for _, file := range []string{"n1.conf", "n2.conf", "C.nk"} {
@@ -223,16 +225,16 @@ func TestEveryMistakeInNATSConfigIsNamedAndNothingIsWritten(t *testing.T) {
 	cert, key := stranger.Server().Files(files, "server")
 	for _, test := range []struct {
 		args string
-		want []string // what each line begins with
+		want []string // the beginning of each line
 	}{
 		{"--topology A-A,operator-B,sys-B,x --prefix a.b --cluster n1,n2=h:0,n=h:1,N=i:1 --listen 4222 --monitor x:y --sync 0 --journal-max 1TB --journal-memory -1 --tls-cert x",
 			[]string{"--topology: link", "--topology: \"x\"", "--prefix", "--cluster: \"n1\"", "--cluster: \"n2=h:0\"", "--cluster: \"N=i:1\"", "--listen", "--monitor",
 				"--sync", "--journal-max", "--journal-memory", "--tls-ca", "--tls-key"}},
 		{"--topology operator-client", []string{"--topology: no edge may be called operator, client"}},
-		{"--cluster n1=127.0.0.1:6222", []string{"--cluster: one node is no cluster"}},
+		{"--cluster n1=127.0.0.1:6222", []string{"--cluster: one node is not a cluster"}},
 		{"--cluster a/b=h:1,n2=h:2", []string{"--cluster: \"a/b=h:1\""}},
 		{"--tls-ca nowhere --tls-cert nowhere --tls-key nowhere", []string{"--tls-ca, --tls-cert, --tls-key: nowhere", "--tls-ca, --tls-cert, --tls-key: nowhere", "--tls-ca, --tls-cert, --tls-key: nowhere"}},
-		{"--tls-ca " + ca + " --tls-cert " + cert + " --tls-key " + key, []string{"--tls-cert: does not do for a server"}},
+		{"--tls-ca " + ca + " --tls-cert " + cert + " --tls-key " + key, []string{"--tls-cert: is not valid for a server"}},
 		{"--cluster n1=127.0.0.1:1,n2=other.example:2 --tls-ca " + strange + " --tls-cert " + cert + " --tls-key " + key, []string{"--tls-cert: x509: certificate is valid for localhost, not other.example"}},
 	} {
 		o := newTool(t)

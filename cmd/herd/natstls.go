@@ -5,17 +5,17 @@ import (
 	"errors"
 	"fmt"
 
-	"herd/broker"
 	"herd/broker/certs"
+	"herd/broker/natsconf"
 )
 
-// checkServerTLS notes what would keep servers with these files from starting, and the
-// nodes of a cluster from each other.
-func checkServerTLS(problems *flagErrors, files broker.TLSFiles, nodes []node) {
+// checkServerTLS records what would keep servers with these files from starting, or the nodes
+// of a cluster from connecting to each other.
+func checkServerTLS(problems *flagErrors, files natsconf.TLSFiles, nodes []node) {
 	before := len(problems.all)
 	for _, f := range []struct{ flag, file string }{{"tls-ca", files.CA}, {"tls-cert", files.Cert}, {"tls-key", files.Key}} {
 		if f.file == "" {
-			problems.add(f.flag, errors.New("is missing; TLS needs an authority, a certificate and its key"))
+			problems.add(f.flag, errors.New("missing; TLS needs an authority, a certificate and its key"))
 		}
 	}
 	if len(problems.all) > before {
@@ -23,7 +23,7 @@ func checkServerTLS(problems *flagErrors, files broker.TLSFiles, nodes []node) {
 	}
 	held, err := certs.Read(certs.Files{CA: files.CA, Cert: files.Cert, Key: files.Key})
 	if err != nil {
-		problems.add("tls-ca, --tls-cert, --tls-key", err) // each line names its file
+		problems.add("tls-ca, --tls-cert, --tls-key", err) // each line of the error names its file
 		return
 	}
 	pair := held.Pair
@@ -37,7 +37,7 @@ func checkServerTLS(problems *flagErrors, files broker.TLSFiles, nodes []node) {
 	verify := func(who string, use x509.ExtKeyUsage) {
 		_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: held.CA, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{use}})
 		if err != nil {
-			problems.add("tls-cert", fmt.Errorf("does not do for a %s: %w", who, err))
+			problems.add("tls-cert", fmt.Errorf("is not valid for a %s: %w", who, err))
 		}
 	}
 	verify("server", x509.ExtKeyUsageServerAuth)

@@ -8,20 +8,21 @@ import (
 	"log/slog"
 	"strings"
 
-	"herd/edge"
+	"herd/edge/config"
+	"herd/edge/finder"
 	"herd/edge/wire"
 	"herd/places"
 )
 
 var placesCommand = command{
 	name: "places", operands: "LOCATION RADIUS MAX", least: 3, most: 3,
-	brief: "ask the configured providers what is near a place",
+	brief: "ask the configured providers which places are near a location",
 	more: `
-Asks them directly, without an edge, as an edge with this environment would:
-HERD_PLACES and the other HERD_PLACES_*, HERD_GOOGLE_* and HERD_OSM_FILE; so a key
-or an extract can be tried. What Google is asked here is in no edge's budget.
-The JSON is printed, and on standard error who answered and who failed. An
-answer whose status is an error exits 1.
+Asks the providers directly, as an edge with this environment would:
+HERD_PLACES and the other HERD_PLACES_*, HERD_GOOGLE_* and HERD_OSM_FILE. Use it to
+try a key or an extract. Questions asked here do not count in an edge's budget.
+The JSON is printed, and on standard error which provider answered and which failed.
+Exits 1 if the answer's status is an error.
 `,
 	setup: func(*flag.FlagSet) action { return askPlaces },
 }
@@ -31,36 +32,36 @@ func askPlaces(ctx context.Context, p *process, operands []string) error {
 	if err != nil {
 		return usageError(err.Error())
 	}
-	cfg, warnings, err := edge.FromEnvironment(placesVariables(p.environ))
+	cfg, warnings, err := config.FromEnvironment(placesVariables(p.environ), finder.Check)
 	if err != nil {
 		return configError{err}
 	}
 	for _, w := range warnings {
 		p.say("warning: %s", w)
 	}
-	finder, err := edge.NewFinder(&cfg, slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: timeless})))
+	found, err := finder.New(&cfg, slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: timeless})))
 	if err != nil {
 		return err
 	}
-	defer finder.Close()
+	defer found.Close()
 	ctx, stop := p.untilInterrupted(ctx)
 	defer stop()
 	select {
-	case <-finder.Loaded():
+	case <-found.Loaded():
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	asking, cancel := context.WithTimeout(ctx, cfg.PlacesTimeout)
 	defer cancel()
-	text := finder.Find(asking, q)
-	finder.Close() // who was late has said so then
+	text := found.Find(asking, q)
+	found.Close() // waits for late providers, which Stats then includes
 	if _, err := fmt.Fprintf(p.stdout, "%s\n", text); err != nil {
 		return fmt.Errorf("print the answer: %w", err)
 	}
-	return judge(p, text, finder.Stats())
+	return judge(p, text, found.Stats())
 }
 
-// judge says who answered, and whether that was an answer.
+// judge prints which providers answered or failed, and returns an error if the answer is one.
 func judge(p *process, text []byte, all []places.Stats) error {
 	var answer struct {
 		Status  string
@@ -78,11 +79,11 @@ func judge(p *process, text []byte, all []places.Stats) error {
 			return nil
 		}
 	}
-	p.say("nobody was asked: the radius or the maximum is 0 (C12)")
+	p.say("no provider was asked: the radius or the maximum is 0 (C12)")
 	return nil
 }
 
-// parseQuestion reads LOCATION RADIUS MAX as a client would write them (C7, C12).
+// parseQuestion parses LOCATION RADIUS MAX as a client would write them (C7, C12).
 func parseQuestion(operands []string) (q places.Query, err error) {
 	for _, word := range operands {
 		if field, rest := wire.Cut([]byte(word)); len(field) != len(word) || len(rest) > 0 || word == "" {
@@ -97,8 +98,8 @@ func parseQuestion(operands []string) (q places.Query, err error) {
 	return q, err
 }
 
-// placesVariables is the part of an edge's environment that places depend on, with what
-// no configuration may lack.
+// placesVariables returns the variables of an edge that affect places, and those that every
+// configuration must have.
 func placesVariables(environ []string) []string {
 	kept := []string{"HERD_EDGE=places", "HERD_TOPOLOGY=places", "HERD_EMBEDDED_NATS=true", "HERD_LOG_LEVEL=warn"}
 	for _, pair := range environ {
@@ -111,7 +112,7 @@ func placesVariables(environ []string) []string {
 	return kept
 }
 
-// timeless leaves out the time of log lines: all that is said is said now.
+// timeless removes the time from log lines, which are printed as they happen.
 func timeless(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.TimeKey {
 		return slog.Attr{}

@@ -22,7 +22,7 @@ func TestPlacesAsksTheProvidersOfTheEnvironment(t *testing.T) {
 		behave    http.HandlerFunc
 		operands  string
 		code      int
-		out, talk string // "" is nothing
+		out, talk string // "" means nothing
 	}{
 		{"the built-in one", nil, nil, "+34.068930-118.445127 10 1", exitOK, `"herd:landmark/`, "herd: gazetteer answered\n"},
 		{"Google, by auto", google, nil, here + " 10 1", exitOK, `"ChIJ1"`, "herd: google answered\n"},
@@ -31,15 +31,15 @@ func TestPlacesAsksTheProvidersOfTheEnvironment(t *testing.T) {
 		{"and says who answered", google, denied, here + " 10 1", exitOK, "gazetteer", "herd: gazetteer answered\n"},
 		{"Google alone fails", append(google, "HERD_PLACES=google"), denied, here + " 10 1", exitFailed, `"REQUEST_DENIED"`, "herd: places: REQUEST_DENIED: "},
 		{"nothing near", append(google, "HERD_PLACES=google"), nil, "+0+0 1 1", exitOK, `"ZERO_RESULTS"`, "herd: google answered\n"},
-		{"C12 nobody is asked", google, denied, here + " 0 1", exitOK, `"ZERO_RESULTS"`, "nobody was asked"},
+		{"C12 nobody is asked", google, denied, here + " 0 1", exitOK, `"ZERO_RESULTS"`, "no provider was asked"},
 		{"C7 a wrong place", nil, nil, "here 1 1", exitUsage, "", "C7"},
 		{"C12 a wrong radius", nil, nil, here + " 51 1", exitUsage, "", "C12"},
 		{"C12 a wrong maximum", nil, nil, here + " 1 21", exitUsage, "", "C12"},
 		{"two words", nil, nil, here + "\t1 1 1", exitUsage, "", "not one word"},
 		{"no key", []string{"HERD_PLACES=google", "HERD_EDGE=no.name", "NATS_URL=nonsense"}, nil, here + " 1 1", exitUsage, "",
 			"herd: places: the configuration is wrong\n  HERD_PLACES: Google needs HERD_GOOGLE_KEY or HERD_GOOGLE_KEY_FILE\n"},
-		{"a warning", []string{"HERD_PLACES_CACH=1"}, nil, here + " 1 1", exitOK, "ZERO_RESULTS", "did you mean HERD_PLACES_CACHE?"},
-		{"a cache", append(google, "HERD_PLACES_CACHE=1h"), nil, here + " 1 1", exitOK, "ChIJ1", "which Google's terms forbid"},
+		{"a warning", []string{"HERD_PLACES_DAYLY=1"}, nil, here + " 1 1", exitOK, "ZERO_RESULTS", "did you mean HERD_PLACES_DAILY?"},
+		{"a cache", append(google, "HERD_PLACES_CACHE=1h"), nil, here + " 1 1", exitUsage, "", "HERD_PLACES_CACHE: withdrawn: Google's terms forbid"},
 		{"a key in the clear", []string{google[0], "HERD_GOOGLE_URL=http://google.invalid", "HERD_PLACES=google"}, nil, here + " 0 1", exitOK, "ZERO_RESULTS", "sent in the clear"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

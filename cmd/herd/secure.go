@@ -7,19 +7,25 @@ import (
 	"herd/broker/certs"
 )
 
-// tlsFlags are those of the commands that speak to client ports.
+// tlsFlags are the TLS flags of the commands that connect to client ports.
 type tlsFlags struct{ files certs.Files }
 
 func newTLSFlags(fs *flag.FlagSet) *tlsFlags {
-	t := &tlsFlags{}
-	fs.StringVar(&t.files.CA, "tls-ca", "", "speak TLS, and trust the authorities in `FILE` (this machine's)")
-	fs.StringVar(&t.files.Cert, "tls-cert", "", "speak TLS, and show the certificate in `FILE`")
-	fs.StringVar(&t.files.Key, "tls-key", "", "`FILE` of the key of --tls-cert")
+	t := newAuthorityFlag(fs)
+	fs.StringVar(&t.files.Cert, "tls-cert", "", "use TLS with the client certificate in `FILE`")
+	fs.StringVar(&t.files.Key, "tls-key", "", "key `FILE` of --tls-cert")
 	return t
 }
 
-// config is how to speak TLS; nil is plain TCP, for when no flag was given. Whom to
-// expect is the host of the address that is called.
+// newAuthorityFlag defines --tls-ca alone, for a command that shows no certificate.
+func newAuthorityFlag(fs *flag.FlagSet) *tlsFlags {
+	t := &tlsFlags{}
+	fs.StringVar(&t.files.CA, "tls-ca", "", "use TLS, and trust the authorities in `FILE` (this machine's)")
+	return t
+}
+
+// config returns how to use TLS; nil means plain TCP, if no flag was given. The certificate
+// must match the host of the address that is dialled.
 func (t *tlsFlags) config() (*tls.Config, error) {
 	switch {
 	case t.files == certs.Files{}:

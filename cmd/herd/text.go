@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// appendPrintable appends text as a terminal may get it: what does not print, and
-// the backslash, is escaped as in Go; what is no UTF-8 byte by byte.
+// appendPrintable appends text in a form that is safe for a terminal: what does not print,
+// and the backslash, is escaped as in Go; invalid UTF-8 is escaped byte by byte.
 func appendPrintable(dst, text []byte) []byte {
 	for len(text) > 0 {
 		r, n := utf8.DecodeRune(text)

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asHerd makes the test binary the herd command, for tests that need a process.
+// asHerd makes the test binary run the herd command, for tests that need a process.
 const asHerd = "TEST_BINARY_IS_HERD"
 
 func TestMain(m *testing.M) {
@@ -28,15 +28,16 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// limit is how long anything may take that a test waits for.
-const limit = 20 * time.Second
+// limit bounds everything that a test waits for.
+const limit = time.Minute
 
-// tool is the herd command as a user runs it, but in this process.
+// tool runs the herd command in this process as a user would.
 type tool struct {
 	t              *testing.T
 	environ        []string
+	stdin          string
 	stdout, stderr text
-	signals        chan chan<- os.Signal // whom the running command wants told
+	signals        chan chan<- os.Signal // channels that the running command wants signals on
 }
 
 func newTool(t *testing.T, environ ...string) *tool {
@@ -49,16 +50,16 @@ func (o *tool) run(args ...string) int {
 	ctx, cancel := context.WithTimeout(o.t.Context(), limit)
 	defer cancel()
 	return run(ctx, args, &process{
-		stdout: &o.stdout, stderr: &o.stderr, environ: o.environ,
+		stdin: strings.NewReader(o.stdin), stdout: &o.stdout, stderr: &o.stderr, environ: o.environ,
 		notify: func(c chan<- os.Signal, _ ...os.Signal) func() {
 			o.signals <- c
 			return func() {}
 		},
+		exit: func(code int) { panic(fmt.Sprintf("herd %q hangs, and ends with exit %d", args, code)) },
 	})
 }
 
-// want runs the command and checks its exit code, and that only one of success and
-// failure talks as it should.
+// want runs the command and checks its exit code, and that a failure prints a message.
 func (o *tool) want(code int, args ...string) {
 	o.t.Helper()
 	if got := o.run(args...); got != code {
@@ -69,7 +70,7 @@ func (o *tool) want(code int, args ...string) {
 	}
 }
 
-// text is a buffer that one goroutine may write while another waits for what comes.
+// text is a buffer that one goroutine may write while another waits for its content.
 type text struct {
 	mu      sync.Mutex
 	b       bytes.Buffer
@@ -92,7 +93,7 @@ func (x *text) String() string {
 	return x.b.String()
 }
 
-// await waits until the text holds part, and returns all of it.
+// await waits until the text contains part, and returns all of it.
 func (x *text) await(t *testing.T, part string) string {
 	t.Helper()
 	timeout := time.After(limit)
@@ -115,15 +116,15 @@ func (x *text) await(t *testing.T, part string) string {
 	}
 }
 
-// listener is an edge that only listens, and says one thing to whatever comes.
+// listener is an edge that only listens, and gives the same answer to everything.
 type listener struct {
 	addr  string
-	lines chan string // what came
+	lines chan string // the lines received
 }
 
 func listen(t *testing.T, answer string) *listener { return listenTLS(t, answer, nil) }
 
-// listenTLS is listen over TLS if secure is not nil.
+// listenTLS is like listen, over TLS if secure is not nil.
 func listenTLS(t *testing.T, answer string, secure *tls.Config) *listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -164,7 +165,7 @@ func listenTLS(t *testing.T, answer string, secure *tls.Config) *listener {
 	return l
 }
 
-// closedAddr is an address where nobody listens, and nobody else can before the
+// closedAddr returns an address where nobody listens and that nobody else can use before the
 // test ends.
 func closedAddr(t *testing.T) string {
 	t.Helper()

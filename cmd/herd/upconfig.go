@@ -11,17 +11,18 @@ import (
 
 	"herd/broker/topology"
 	"herd/edge"
+	"herd/edge/config"
 )
 
-// variableOf says which variable of an edge each flag of up sets.
+// variableOf has the edge's variable that each flag of up sets.
 var variableOf = map[string]string{
-	"http": "HERD_HTTP", "nats": "HERD_EMBEDDED_NATS_LISTEN", "data": "HERD_DATA", "topology": "HERD_TOPOLOGY",
+	"http": "HERD_HTTP", "nats": "HERD_EMBEDDED_NATS_LISTEN", "data": "HERD_DATA", "devices": "HERD_DEVICES", "topology": "HERD_TOPOLOGY",
 }
 
-// configure returns the configuration of each edge, in alphabetical order, from the
-// environment and the flags; data is the folder if they name none. Its error names
-// every wrong variable at once.
-func (u *up) configure(environ []string, data string) (herd []edge.Config, warnings []string, err error) {
+// configure returns the configuration per edge, in alphabetical order, from the environment
+// and the flags. data is the directory if they name none. The error names every wrong
+// variable at once.
+func (u *up) configure(environ []string, data string) (herd []config.Config, warnings []string, err error) {
 	vars := make(map[string]string)
 	for _, pair := range environ {
 		if name, value, ok := strings.Cut(pair, "="); ok && strings.HasPrefix(name, "HERD_") {
@@ -44,19 +45,26 @@ func (u *up) configure(environ []string, data string) (herd []edge.Config, warni
 
 	names, err := edgesOf(vars["HERD_TOPOLOGY"])
 	if err != nil {
-		names = []string{"unknown"} // FromEnvironment says what is wrong, with all the rest
+		names = []string{"unknown"} // FromEnvironment reports the mistake with all others
 	}
 	if last := u.basePort + uint(len(names)) - 1; u.basePort > 0 && (u.basePort > 65535 || last > 65535) {
-		return nil, nil, usageError(fmt.Sprintf("--base-port: %d edges need ports up to %d, and 65535 is the last", len(names), last))
+		return nil, nil, usageError(fmt.Sprintf("--base-port: %d edges need ports up to %d; the highest is 65535", len(names), last))
+	}
+	deviceHost, devicePort, err := devicePorts(vars["HERD_DEVICES"], len(names))
+	if err != nil {
+		return nil, nil, err
 	}
 	for i, name := range names {
+		if devicePort > 0 {
+			vars["HERD_DEVICES"] = net.JoinHostPort(deviceHost, strconv.Itoa(devicePort+i))
+		}
 		port := u.basePort
 		if port > 0 {
 			port += uint(i)
 		}
 		vars["HERD_EDGE"] = name
 		vars["HERD_LISTEN"] = net.JoinHostPort(u.host, strconv.FormatUint(uint64(port), 10))
-		cfg, warned, err := edge.FromEnvironment(pairs(vars))
+		cfg, warned, err := config.FromEnvironment(pairs(vars), edge.Check)
 		if err != nil {
 			err = u.inFlags(err, got)
 			for _, w := range warned {
@@ -70,12 +78,30 @@ func (u *up) configure(environ []string, data string) (herd []edge.Config, warni
 		return nil, nil, configError{err}
 	}
 	if file := vars["HERD_TRANSCRIPT"]; file != "" && file != "-" && len(herd) > 1 {
-		return nil, nil, configError{fmt.Errorf("HERD_TRANSCRIPT: %q cannot be the file of %d edges; leave it out, and each has its own in --data", file, len(herd))}
+		return nil, nil, configError{fmt.Errorf("HERD_TRANSCRIPT: %q cannot be the file of %d edges; omit it, and each edge writes its own in --data", file, len(herd))}
 	}
 	return herd, warnings, nil
 }
 
-// edgesOf returns the names in a topology, sorted; of the default one if there is none.
+// devicePorts returns the host and port for devices of the first of so many edges. The port is 0
+// where all are the same: there is none, any is free, or the address is wrong, which FromEnvironment
+// reports.
+func devicePorts(address string, edges int) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, nil
+	}
+	port, err = strconv.Atoi(text)
+	if err != nil || port < 1 || port > 65535 {
+		return "", 0, nil
+	}
+	if last := port + edges - 1; last > 65535 {
+		return "", 0, usageError(fmt.Sprintf("--devices (HERD_DEVICES): %d edges need ports up to %d; the highest is 65535", edges, last))
+	}
+	return host, port, nil
+}
+
+// edgesOf returns the sorted names in a topology, or in the default one if text is empty.
 func edgesOf(text string) ([]string, error) {
 	if text == "" {
 		text = topology.Default
@@ -95,10 +121,9 @@ func pairs(vars map[string]string) []string {
 	return environ
 }
 
-// inFlags names the flag in place of the variable where it was the flag that was
-// wrong.
+// inFlags replaces the variable by the flag in each error that the flag's value caused.
 func (u *up) inFlags(err error, got map[string]bool) error {
-	flags := map[string]string{"HERD_LISTEN": "host"} // whatever its value, it comes from there
+	flags := map[string]string{"HERD_LISTEN": "host"} // its value always comes from that flag
 	for name, variable := range variableOf {
 		if got[name] {
 			flags[variable] = name
@@ -115,14 +140,14 @@ func (u *up) inFlags(err error, got map[string]bool) error {
 	return errors.New(strings.Join(lines, "\n"))
 }
 
-// shareFiles divides the files that the process may open between the edges (C18):
-// FromEnvironment leaves all of them to each. chosen says that HERD_MAX_CONNS is set.
-func shareFiles(herd []edge.Config, chosen bool) error {
+// shareFiles divides the files that the process may open among the edges (C18):
+// FromEnvironment gives all of them to each edge. chosen reports that HERD_MAX_CONNS is set.
+func shareFiles(herd []config.Config, chosen bool) error {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
-		return nil // each edge's own limit is all that is known
+		return nil // the file limit is unknown
 	}
-	const others = 256 // files that are no clients' connections
+	const others = 256 // files other than client connections
 	files := int(min(uint64(limit.Cur), math.MaxInt32))
 	share := max(1, (files-others)/len(herd))
 	for i := range herd {

@@ -11,11 +11,11 @@ import (
 
 var whatsatCommand = command{
 	name: "whatsat", operands: "CLIENT RADIUS MAX", least: 3, most: 3,
-	brief: "ask an edge what is near a client",
+	brief: "ask an edge which places are near a client",
 	more: `
-RADIUS is in kilometres, 0 to 50; MAX is how many places at most, 0 to 20.
-The answer, where the client is and a JSON text, is printed as it comes.
-A refusal begins with "? ", and exits 1.
+RADIUS is in kilometres, 0 to 50; MAX is the maximum number of places, 0 to 20.
+The answer, the client's position and a JSON text, is printed as received.
+If it begins with "? ", the command was refused, and the exit code is 1.
 `,
 	setup: func(fs *flag.FlagSet) action {
 		at := askFlags(fs)
@@ -24,8 +24,8 @@ A refusal begins with "? ", and exits 1.
 				_, err := wire.ParseWHATSAT(args)
 				return err
 			})
-			if errors.Is(err, errRefused) { // by no rule of grammar
-				return fmt.Errorf("%w: the edge knows nothing of this client (C13)", err)
+			if errors.Is(err, errRefused) { // its grammar is right
+				return fmt.Errorf("%w: unknown client (C13)", err)
 			}
 			return err
 		}

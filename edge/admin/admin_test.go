@@ -2,9 +2,10 @@ package admin_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
-	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,50 +16,53 @@ import (
 	"go.uber.org/goleak"
 
 	"herd/edge/admin"
+	"herd/edge/overview"
+	"herd/test/browser"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(browser.Main(m)) }
 
-// status is that of an edge called name with two neighbours.
-func status(name string) admin.Status {
-	return admin.Status{
-		Edge: name, Epoch: "187fa3c2b9d01e00-9a3b5c7d", Version: "v0.1.0", Ready: true,
+// status returns the status of an edge called name with two neighbours.
+func status(name string) overview.Status {
+	return overview.Status{
+		Edge: name, Epoch: "187fa3c2b9d01e00-9a3b5c7d", Version: "v0.1.0", Ready: true, Topology: "Clark-Jaquez,Clark-Juzang",
 		Clients: 1_234_567, Connections: 42, Revision: 98_765_432,
-		Links: []admin.LinkStatus{
-			{Neighbour: "Jaquez", Up: true, Lag: 3, RoundTripSeconds: 0.00042, ClockSeconds: 0.00012},
-			{Neighbour: "Juzang", Up: false, Lag: 12_345, RoundTripSeconds: 1.25, ClockSeconds: -6.5, ConfigDiffers: true},
+		Links: []overview.LinkStatus{
+			{Neighbour: "Jaquez", Up: true, In: true, Out: true, Lag: 3, RoundTripSeconds: 0.00042, ClockSeconds: 0.00012},
+			{Neighbour: "Juzang", Up: false, Out: true, PutOff: 1_234, Unsendable: 2, Lag: 12_345, RoundTripSeconds: 1.25, ClockSeconds: -6.5, ConfigDiffers: true, Downs: 7, DownSince: time.Date(2026, 11, 29, 23, 4, 5, 0, time.UTC)},
 		},
-		Journal: admin.Journal{Mode: "off"},
+		Journal: overview.Journal{Mode: "off"},
 		Broker:  "connected nats://127.0.0.1:4222",
-		Places:  []admin.PlacesStatus{{Provider: "google", BreakerOpen: true, BudgetLeft: new(1234)}, {Provider: "gazetteer"}},
+		Places:  []overview.PlacesStatus{{Provider: "google", BreakerOpen: true, BudgetLeft: new(1234)}, {Provider: "gazetteer"}},
 	}
 }
 
-// source is an edge that is well.
+// source returns an edge with no problem.
 func source(name string) admin.Source {
 	return admin.Source{
 		Name:    name,
-		Status:  func() admin.Status { return status(name) },
+		Status:  func() overview.Status { return status(name) },
 		Metrics: func() admin.Metrics { return admin.Metrics{} },
 		Ready:   func() (bool, string) { return true, "" },
-		Live:    func() bool { return true },
+		Live:    func() (bool, string) { return true, "" },
 	}
 }
 
-// joining is an edge that is not ready.
+// joining returns an edge that is not ready.
 func joining(name string) admin.Source {
 	s := source(name)
 	s.Ready = func() (bool, string) { return false, "waiting for <neighbours>" }
-	s.Status = func() admin.Status {
-		return admin.Status{Edge: name, Journal: admin.Journal{Mode: "auto", Lag: 1234}, Broker: "away"}
+	s.Status = func() overview.Status {
+		return overview.Status{Edge: name, Journal: overview.Journal{Mode: "auto", Lag: 1234}, Broker: "away", Clock: "differs by a <minute>"}
 	}
 	return s
 }
 
 func ask(t *testing.T, a *admin.Admin, method, path string) (*http.Response, string) {
 	t.Helper()
-	w := httptest.NewRecorder()
-	a.Handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	w, r := httptest.NewRecorder(), httptest.NewRequest(method, path, nil)
+	r.Host = "127.0.0.1:12080"
+	a.Handler().ServeHTTP(w, r)
 	answer := w.Result()
 	body, err := io.ReadAll(answer.Body)
 	if err != nil {
@@ -69,7 +73,7 @@ func ask(t *testing.T, a *admin.Admin, method, path string) (*http.Response, str
 
 func TestHealthAndReadiness(t *testing.T) {
 	dead := source("Johnson")
-	dead.Live = func() bool { return false }
+	dead.Live = func() (bool, string) { return false, "the table hangs" }
 	for _, test := range []struct {
 		name    string
 		path    string
@@ -78,11 +82,11 @@ func TestHealthAndReadiness(t *testing.T) {
 		body    string
 	}{
 		{"all are alive", "/healthz", []admin.Source{source("Clark"), joining("Jaquez")}, 200, "ok\n"},
-		{"one is not alive", "/healthz", []admin.Source{source("Clark"), dead}, 503, "Johnson is not alive\n"},
+		{"one is not alive", "/healthz", []admin.Source{source("Clark"), dead}, 503, "Johnson is not alive: the table hangs\n"},
 		{"one edge is ready", "/readyz", []admin.Source{source("Clark")}, 200,
 			"Clark ready; broker connected nats://127.0.0.1:4222\n"},
 		{"one of two is not", "/readyz", []admin.Source{source("Clark"), joining("Jaquez")}, 503,
-			"Clark ready; broker connected nats://127.0.0.1:4222\nJaquez not ready: waiting for <neighbours>; broker away\n"},
+			"Clark ready; broker connected nats://127.0.0.1:4222\nJaquez not ready: waiting for <neighbours>; broker away; clock: differs by a <minute>\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			answer, body := ask(t, admin.New(admin.Config{}, test.sources...), "GET", test.path)
@@ -135,29 +139,7 @@ func TestProfilesOnlyWhereAskedFor(t *testing.T) {
 	}
 }
 
-func TestStatusIsTheContractsJSON(t *testing.T) {
-	got, err := json.Marshal(status("Clark"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = `{"edge":"Clark","epoch":"187fa3c2b9d01e00-9a3b5c7d","version":"v0.1.0","ready":true,"clients":1234567,"connections":42,"revision":98765432,` +
-		`"links":[{"neighbour":"Jaquez","up":true,"lag":3,"round_trip_seconds":0.00042,"clock_seconds":0.00012,"config_differs":false},` +
-		`{"neighbour":"Juzang","up":false,"lag":12345,"round_trip_seconds":1.25,"clock_seconds":-6.5,"config_differs":true}],` +
-		`"journal":{"mode":"off","lag":0},"broker":"connected nats://127.0.0.1:4222",` +
-		`"places":[{"provider":"google","breaker_open":true,"budget_left":1234},{"provider":"gazetteer","breaker_open":false}]}`
-	if string(got) != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-	if got, err := json.Marshal(admin.Status{}); err != nil || !strings.Contains(string(got), `"links":[]`) || !strings.Contains(string(got), `"places":[]`) {
-		t.Errorf("a lone edge: %s, %v", got, err)
-	}
-	var back admin.Status
-	if err := json.Unmarshal(got, &back); err != nil || back.Links[1] != status("Clark").Links[1] {
-		t.Errorf("read back as %+v, %v", back, err)
-	}
-}
-
-// serve runs a's server until stop is called, which returns what Serve did.
+// serve runs a's server. stop stops it and returns the result of Serve.
 func serve(t *testing.T, a *admin.Admin) (addr string, stop func() error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -172,17 +154,39 @@ func serve(t *testing.T, a *admin.Admin) (addr string, stop func() error) {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the server does not stop")
 			return nil
 		}
 	}
 }
 
+// A fault of ours is an error in the log, which has nothing of what was sent, and costs its connection
+// alone.
+func TestAHandlerThatPanics(t *testing.T) {
+	broken := source("Clark")
+	broken.Live = func() (bool, string) { panic("not alive") }
+	var log bytes.Buffer // read when all is over
+	addr, stop := serve(t, admin.New(admin.Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, broken))
+	c := dial(t, addr, "GET /healthz?secret HTTP/1.1\r\nHost: localhost\r\nX-Token: secret\r\n\r\n")
+	if text, err := io.ReadAll(c); len(text) > 0 || err != nil {
+		t.Errorf("answered %q, %v", text, err)
+	}
+	if body, err := get(dial(t, addr, ""), "/readyz"); err != nil || !strings.HasPrefix(body, "Clark ready") {
+		t.Errorf("afterwards: %q, %v", body, err)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if text := log.String(); !strings.Contains(text, `level=ERROR msg="panic while a request was answered" request="GET /healthz" error=string`) || strings.Contains(text, "secret") {
+		t.Errorf("logged is\n%s", text)
+	}
+}
+
 func TestAStopLetsAnAnswerFinish(t *testing.T) {
 	asked, answer := make(chan struct{}), make(chan struct{})
 	slow := source("Clark")
-	slow.Live = func() bool { close(asked); <-answer; return true }
+	slow.Live = func() (bool, string) { close(asked); <-answer; return true, "" }
 	addr, stop := serve(t, admin.New(admin.Config{}, slow))
 
 	got := make(chan string, 1)
@@ -231,18 +235,14 @@ func TestAStopDoesNotWaitForSilentConnections(t *testing.T) {
 	}
 	send("")
 	send("GET / HTTP/1.1\r\nHost:")
-	send("GET /debug/pprof/profile?seconds=60 HTTP/1.1\r\nHost: x\r\n\r\n")
-	// By the time that this is answered the others have been accepted.
+	send("GET /debug/pprof/profile?seconds=600 HTTP/1.1\r\nHost: x\r\n\r\n")
+	// Once this is answered, the other connections have been accepted.
 	kept := send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
 	if _, err := bufio.NewReader(kept).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	begun := time.Now()
-	if err := stop(); err != nil {
+	if err := stop(); err != nil { // must not wait for the profile to finish
 		t.Error(err)
-	}
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("the stop took %v", took)
 	}
 }
 

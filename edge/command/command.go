@@ -1,15 +1,19 @@
-// Package command is what a line asks for: it reads the commands of one
-// connection, has them take effect in the order in which they came, and words
-// the answers (C3, C4, C9–C17).
+// Package command is what clients ask for. A Caller has the commands as values,
+// Report, Where, Near and Watching: who may report which client (HERD_TLS_IDENTITY), what an answer
+// promises (D3), and the counts of all outcomes are there. A Session reads them from
+// the lines of one connection, has them take effect in the order in which they came,
+// and writes the answers (C3, C4, C9–C17, L1–L6).
 //
-// It knows the grammar, the table, and someone who finds places. It knows
-// nothing of sockets, of where a line ends, of neighbours or of NATS.
+// It knows the grammar, the table, a journal that says when a line is kept, a
+// finder of places, and who answers live questions. It knows nothing of sockets, neighbours or NATS.
 package command
 
 import (
 	"bytes"
 	"context"
+	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"herd/edge/position"
@@ -19,9 +23,22 @@ import (
 
 // Answers takes what goes back to the client, in the order of the commands (C1).
 type Answers interface {
-	Append(answer []byte)                          // one that is ready; it is copied
-	Later(answer func(ctx context.Context) []byte) // one that waits; ctx ends when the edge stops (C19)
-	Close()                                        // the connection ends behind the answers so far (C17)
+	// Room is how many more bytes may be owed: of answers, and of what waiting answers
+	// hold (C18). At 0 or less, one more answer may be added, but only if none has been added yet.
+	Room() int
+	Append(answer []byte) // one that is ready; it is copied
+	// Later adds an answer that has to be waited for. size is how many bytes it holds until
+	// then, its own included. client ends when nobody is left to answer; stop ends then
+	// too, and when the edge stops (C19).
+	Later(size int, answer func(client, stop context.Context) []byte)
+	// InTurn adds an answer that takes effect when its turn comes: when all before it are ready.
+	// answer appends it, at once or in another goroutine. size is how many bytes it holds until then.
+	InTurn(size int, answer func(dst []byte) []byte)
+	// Follow is InTurn for an answer after which lines may be told between answers (L3). begin
+	// appends the answer; or it returns true, and what the session's Tell has to say is the answer until its
+	// list has ended. wake says that Tell has something to say: it waits for nothing, and any goroutine may call it.
+	Follow(size int, begin func(dst []byte, wake func()) (answer []byte, listing bool))
+	Close() // the connection ends behind the answers so far (C17)
 }
 
 // A Query asks what is near a point: degrees, kilometres, and how many at most.
@@ -43,11 +60,14 @@ type Finder interface {
 // A Journal says when lines are kept (D3).
 type Journal interface {
 	// Await returns when each of these lines, or a newer one of its client, is kept; or
-	// ctx's error.
-	Await(ctx context.Context, lines []position.Ref) error
+	// ctx's error; or ErrNever where one of them will never be kept (D6). It keeps lines until then. Who waits is served by turns of peers (C18).
+	Await(ctx context.Context, who Peer, lines []position.Ref) error
 }
 
-// Config is what a Handler is made with; Observe and Journal may be nil.
+// ErrNever is a Journal's word for a line that it will never keep (D6).
+var ErrNever = errors.New("the journal will never take this line")
+
+// Config is what a Handler is made with; Observe, Older, Journal, Live, Wall and Retain may be nil.
 type Config struct {
 	Edge          string
 	Table         *position.Table
@@ -57,9 +77,21 @@ type Config struct {
 	// is over; nil: it is answered at once (D3).
 	Journal        Journal
 	JournalTimeout time.Duration
+	// Live answers live questions; nil: HERD_LIVE=off (L).
+	Live Live
+	// Wall is what this edge's clock shows at a moment that time.Now returned, and Retain what
+	// its retention clock does (S4), in Unix nanoseconds; nil: the moment's own.
+	Wall, Retain func(time.Time) int64
 	// Observe is told how long n commands of a kind took, each from its receipt
 	// until its answer was ready.
 	Observe func(v Verb, n int, took time.Duration)
+	// Older is told of an IAMAT that changed nothing because a newer line of its client is
+	// held: the session's Remote, the client, which is good until it returns, and by how
+	// much the line was older (S2). It must be quick.
+	Older func(remote string, client []byte, by time.Duration)
+	// Proxied is told of a connection, by the session's Remote, that began with a PROXY
+	// protocol header: whatever is in front of the port is set up for another (C17).
+	Proxied func(remote string)
 }
 
 // A Handler serves all the connections of an edge. Its methods may be called
@@ -67,42 +99,40 @@ type Config struct {
 type Handler struct {
 	cfg     Config
 	count   counts
-	scratch sync.Pool // *scratch
+	opened  atomic.Uint64 // sessions so far
+	scratch sync.Pool     // *scratch
 }
 
 // New makes a Handler.
 func New(cfg Config) *Handler {
+	if cfg.Wall == nil {
+		cfg.Wall = time.Time.UnixNano
+	}
+	if cfg.Retain == nil {
+		cfg.Retain = time.Time.UnixNano
+	}
 	h := &Handler{cfg: cfg}
 	h.scratch.New = func() any { return new(scratch) }
 	return h
 }
 
-// A Session is one connection's commands. One goroutine at a time may use it.
+// A Session is one connection's commands, as lines. One goroutine at a time may use it.
 type Session struct {
-	h       *Handler
-	bound   *[]string // the only clients that it may report; nil: all
+	Caller
+	// Marked has each answer to a WHOSAT begin with Mark, for whoever has to tell answers apart by
+	// what is written, and no first line mean anything else than a command (V2).
+	Marked bool
+
 	started bool      // its first line has come (C17)
+	live    *Watching // what it watches; nil: nothing yet
+	stopped bool      // the edge stops: nothing is watched any more
 }
 
-// Open begins a Session that may report any client.
-func (h *Handler) Open() *Session { return &Session{h: h} }
+// Mark begins an answer to a WHOSAT of a Marked session. No other line is it: ids have no white space.
+const Mark = "\f\n"
 
-// OpenFor begins a Session that may report the clients with these ids alone, byte for
-// byte; without one, none. It may ask for all. ids is kept.
-func (h *Handler) OpenFor(ids []string) *Session { return &Session{h: h, bound: &ids} }
-
-// may says whether the session may report the client.
-func (s *Session) may(client []byte) bool {
-	if s.bound == nil {
-		return true
-	}
-	for _, id := range *s.bound {
-		if id == string(client) {
-			return true
-		}
-	}
-	return false
-}
+// Session begins a connection of a caller's.
+func (c *Caller) Session() *Session { return &Session{Caller: *c} }
 
 // A step is one command of a batch, and where in the batch's operations it is.
 type step struct {
@@ -112,29 +142,40 @@ type step struct {
 	why    Outcome // then
 	radius float64
 	max    int
+	live   bool // a valid live question, which takes effect when its turn comes
 }
 
 // scratch is what a batch needs while it is served; between batches it belongs
 // to nobody, so that an idle connection holds none of it.
 type scratch struct {
-	steps []step
-	ops   []position.Op
-	lines []byte // the AT lines of the batch's IAMATs
-	held  held   // answers that wait for the journal
-	words []byte // the answer being put together
+	steps   []step
+	ops     []position.Op
+	lines   []byte  // the AT lines of the batch's IAMATs
+	waiting waiting // answers that wait for the journal
+	words   []byte  // the answer being put together
 }
 
-// Take serves all complete lines of one read, received at the given moment, in
+// takeMost bounds the commands of one Take, and so what a scratch grows to.
+const takeMost = 256
+
+// Take serves complete lines of one read, received at the given moment, in
 // three passes: parse without a lock, take effect under one, answer. It keeps
-// nothing of lines. The last line may lack its LF (C1).
-func (s *Session) Take(received time.Time, lines []byte, out Answers) {
+// nothing of lines. The last line may lack its LF (C1). It takes only lines whose answers
+// out has room for, but at least one, and returns how many bytes they have. The caller passes
+// the rest again (C18).
+func (s *Session) Take(received time.Time, lines []byte, out Answers) (taken int) {
 	h := s.h
+	s.started = s.started || s.Marked
+	if !s.started && isProxy(lines) {
+		return s.proxied(lines, out)
+	}
 	x := h.scratch.Get().(*scratch)
 	x.steps, x.ops, x.lines = x.steps[:0], x.ops[:0], x.lines[:0]
 
 	closing := false
-	now := received.UnixNano()
-	for len(lines) > 0 && !closing {
+	now := h.cfg.Wall(received)
+	whole := len(lines)
+	for room := out.Room(); len(lines) > 0 && !closing && len(x.steps) < takeMost && (room > 0 || len(x.steps) == 0); {
 		end := bytes.IndexByte(lines, '\n') + 1
 		if end == 0 {
 			end = len(lines)
@@ -145,18 +186,18 @@ func (s *Session) Take(received time.Time, lines []byte, out Answers) {
 			s.started = true
 			closing = isHTTP(line)
 		}
-		x.parse(s, now, line, closing)
+		room -= x.parse(s, now, line, closing)
 	}
 
-	h.cfg.Table.Apply(now, position.Source{}, x.ops)
+	h.cfg.Table.Apply(h.cfg.Retain(received), position.Source{}, x.ops)
 
 	var tally tally
 	for i := range x.steps {
 		st := &x.steps[i]
-		outcome := x.answer(h, received, st, out)
+		outcome := x.answer(s, received, st, out)
 		tally.note(st.verb, outcome)
 	}
-	x.held.release(h, received, out)
+	x.waiting.release(&s.Caller, received, out)
 	if closing {
 		out.Close()
 	}
@@ -170,14 +211,38 @@ func (s *Session) Take(received time.Time, lines []byte, out Answers) {
 		}
 	}
 	h.scratch.Put(x)
+	return whole - len(lines)
 }
 
-// parse adds a line's step to the batch, none for a blank line (C3).
-func (x *scratch) parse(s *Session, now int64, line []byte, http bool) {
+// isProxy says whether a connection begins with a PROXY protocol header, of version 1 or 2.
+func isProxy(begins []byte) bool {
+	rest, v1 := bytes.CutPrefix(begins, []byte("PROXY "))
+	v1 = v1 && (bytes.HasPrefix(rest, []byte("TCP4 ")) || bytes.HasPrefix(rest, []byte("TCP6 ")) || bytes.HasPrefix(rest, []byte("UNKNOWN")))
+	return v1 || bytes.HasPrefix(begins, []byte("\r\n\r\n\x00\r\nQUIT\n"))
+}
+
+// proxied closes the connection without an answer: what is behind the header would be taken
+// for a client's words, and each address for the proxy's (C17).
+func (s *Session) proxied(lines []byte, out Answers) (taken int) {
+	s.started = true
+	var tally tally
+	tally.note(Other, Proxied)
+	s.h.count.add(&tally)
+	if s.h.cfg.Proxied != nil {
+		s.h.cfg.Proxied(s.Remote)
+	}
+	out.Close()
+	return len(lines)
+}
+
+// parse adds a step for the line, none if it is blank (C3). It estimates how many bytes the
+// answer needs, including what it holds while it waits.
+func (x *scratch) parse(s *Session, now int64, line []byte, http bool) (size int) {
 	verb, args := wire.Cut(line)
 	if len(verb) == 0 {
-		return
+		return 0
 	}
+	size = len(line) + 3 // C4
 	x.steps = append(x.steps, step{line: line, op: -1, why: Invalid})
 	st := &x.steps[len(x.steps)-1]
 	switch {
@@ -188,23 +253,45 @@ func (x *scratch) parse(s *Session, now int64, line []byte, http bool) {
 		switch m, err := wire.ParseIAMAT(args); {
 		case err != nil:
 		case s.may(m.Client):
+			before := len(x.lines)
 			st.op = x.iamat(s.h, now, &m)
+			if s.h.cfg.Journal == nil {
+				size = 0 // it is that or the AT line
+			} else {
+				size += waitCost
+			}
+			size += len(x.lines) - before
 		default:
 			st.why = Forbidden
 		}
 	case string(verb) == "WHATSAT":
 		st.verb = WHATSAT
-		if q, err := wire.ParseWHATSAT(args); err == nil {
+		switch q, err := wire.ParseWHATSAT(args); {
+		case err != nil:
+		case s.hides(q.Client):
+			st.why = Unknown
+		default:
 			st.op, st.radius, st.max = x.whatsat(s.h, &q), q.Radius, q.Max
+			size = len(line) + placesSize(st.max)
+			if s.h.cfg.Journal != nil {
+				size *= 2 // it may be held back
+			}
 		}
 	case string(verb) == "AT": // C17: nobody outside the herd says what it believes
 		st.verb = AT
+	case string(verb) == "WHOSAT":
+		size += x.parseLive(s.h, st, WHOSAT, args)
+	case string(verb) == "WATCH":
+		size += x.parseLive(s.h, st, WATCH, args)
+	case string(verb) == "UNWATCH":
+		size += x.parseLive(s.h, st, UNWATCH, args)
 	default:
 		st.verb = Other
 	}
+	return size
 }
 
-// op makes room for one more operation, with whatever room it had before.
+// op adds an operation, reusing the buffers of an earlier one.
 func (x *scratch) op() *position.Op {
 	if len(x.ops) < cap(x.ops) {
 		x.ops = x.ops[:len(x.ops)+1]
@@ -215,21 +302,30 @@ func (x *scratch) op() *position.Op {
 }
 
 // answer words a step's answer and says how it went.
-func (x *scratch) answer(h *Handler, received time.Time, st *step, out Answers) Outcome {
+func (x *scratch) answer(s *Session, received time.Time, st *step, out Answers) Outcome {
+	if st.live {
+		x.answerLive(s, received, st, out)
+		return Pending
+	}
 	if st.op < 0 {
 		x.refuse(st.line, out)
 		return st.why
 	}
 	if st.verb == IAMAT {
-		return x.answerIAMAT(h, st, out)
+		return x.answerIAMAT(s, st, out)
 	}
-	return x.answerWHATSAT(h, received, st, out)
+	return x.answerWHATSAT(s, received, st, out)
 }
 
 // refuse answers what is no valid command (C4).
 func (x *scratch) refuse(line []byte, out Answers) {
-	x.words = append(append(append(x.words[:0], '?', ' '), line...), '\n')
-	x.held.append(x.words, out)
+	x.words = appendRefusal(x.words[:0], line)
+	x.waiting.append(x.words, out)
+}
+
+// appendRefusal appends the answer of C4 to a line without its line end.
+func appendRefusal(dst, line []byte) []byte {
+	return append(append(append(dst, '?', ' '), line...), '\n')
 }
 
 // Overlong answers a line too long to keep: head is its first 64 bytes, tail its
@@ -238,7 +334,7 @@ func (s *Session) Overlong(received time.Time, head, tail []byte, out Answers) {
 	x := s.h.scratch.Get().(*scratch)
 	x.refuse(head, out)
 	s.h.scratch.Put(x)
-	if !s.started && isHTTP(bytes.TrimSuffix(tail, []byte("\r"))) {
+	if !s.started && !s.Marked && isHTTP(bytes.TrimSuffix(tail, []byte("\r"))) {
 		out.Close()
 	}
 	s.started = true

@@ -8,12 +8,17 @@ type Verb uint8
 const (
 	IAMAT Verb = iota
 	WHATSAT
+	WHOSAT
+	WATCH
+	UNWATCH
 	AT
 	Other
 	Verbs // how many there are
 )
 
-func (v Verb) String() string { return [...]string{"iamat", "whatsat", "at", "other"}[v] }
+func (v Verb) String() string {
+	return [...]string{"iamat", "whatsat", "whosat", "watch", "unwatch", "at", "other"}[v]
+}
 
 // An Outcome is how it went, as metrics name it.
 type Outcome uint8
@@ -22,21 +27,28 @@ const (
 	OK        Outcome = iota // stored, or answered with what is held
 	Older                    // answered, stored nothing (C11)
 	Expired                  // answered, past HERD_RETAIN (S4)
-	Full                     // HERD_MAX_CLIENTS (C18)
-	Unknown                  // a client that this edge knows nothing of (C13)
-	Invalid                  // no valid command (C4)
+	Full                     // HERD_MAX_CLIENTS or HERD_MAX_TABLE (C18), HERD_WATCHES (L5)
+	Unknown                  // a client that this edge does not know (C13, L1), or a watch (L5)
+	Taken                    // a watch's name that is in use (L5)
+	Invalid                  // an invalid command (C4)
 	Overlong                 // C5
 	Unkept                   // C4 for a journal that could not be written in time (D3)
+	Gone                     // the connection ended before the journal held the line (D3)
 	Forbidden                // C4 for an IAMAT of a client that the connection may not report
+	Proxied                  // a PROXY protocol header in place of commands (C17)
 	outcomes
-	// Waited is OK, and its answer is timed when it is ready.
+	// Waited counts as OK at once; its time is observed when the answer is ready.
 	Waited = outcomes
-	// Pending is counted and timed when the journal has been waited for.
+	// Pending is counted, and its time observed, when the wait for the journal is over, or when its turn
+	// has come.
 	Pending = outcomes + 1
 )
 
 func (o Outcome) String() string {
-	return [...]string{"ok", "older", "expired", "full", "unknown", "invalid", "overlong", "unkept", "forbidden"}[o]
+	return [outcomes]string{
+		OK: "ok", Older: "older", Expired: "expired", Full: "full", Unknown: "unknown", Taken: "taken", Invalid: "invalid",
+		Overlong: "overlong", Unkept: "unkept", Gone: "gone", Forbidden: "forbidden", Proxied: "proxied",
+	}[o]
 }
 
 // A tally counts the commands of one batch, so that the shared counters are
@@ -93,14 +105,24 @@ type Count struct {
 	N       uint64
 }
 
-// Stats returns the counts that are not zero. It may be called from any goroutine.
+// ends are the outcomes that a command can have.
+var ends = [Verbs][]Outcome{
+	IAMAT:   {OK, Older, Expired, Full, Invalid, Unkept, Gone, Forbidden},
+	WHATSAT: {OK, Unknown, Invalid},
+	WHOSAT:  {OK, Unknown, Invalid},
+	WATCH:   {OK, Full, Taken, Invalid},
+	UNWATCH: {OK, Unknown, Invalid},
+	AT:      {Invalid},
+	Other:   {Invalid, Overlong, Proxied},
+}
+
+// Stats returns all counts, those that are zero too: a rate needs a beginning. It may be
+// called from any goroutine.
 func (h *Handler) Stats() []Count {
 	var all []Count
 	for v := range Verbs {
-		for o := range outcomes {
-			if n := h.count.n[v][o].Load(); n > 0 {
-				all = append(all, Count{v, o, n})
-			}
+		for _, o := range ends[v] {
+			all = append(all, Count{v, o, h.count.n[v][o].Load()})
 		}
 	}
 	return all

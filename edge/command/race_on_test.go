@@ -2,5 +2,5 @@
 
 package command
 
-// raceDetector makes pools forget at random, so allocations say nothing.
+// raceDetector: pools then drop objects at random, so counting allocations is meaningless.
 const raceDetector = true

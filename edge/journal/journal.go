@@ -1,14 +1,21 @@
-// Package journal keeps what this edge's own clients told in a store that outlives the
-// edge (D1–D5): one entry a client, the newest line that the edge holds.
+// Package journal writes the positions of this edge's own clients to a store that outlives
+// the edge (D1–D6): one entry per client, with the newest line that the edge holds.
 //
-// It is one more cursor into the table's order of changes: what the store
-// lacks is what is behind the cursor. Writing conflates, is never in a client's way,
-// and is retried until it is acknowledged. Every write expects the last sequence that it
-// saw of its key, so that nothing newer is ever overwritten: not by a late write of a dead
-// run, not after the store went back.
+// The journal is one more cursor into the table's order of changes: the store lacks what is
+// behind the cursor. Writes are conflated, do not block clients, and are retried until the
+// store acknowledges them.
 //
-// It knows the table and a Store. It knows nothing of NATS, and of clients only
-// that some wait for their line to be kept.
+// The store is owned by one run of an edge (D5). A run first becomes the owner, then reads the
+// whole store, and only then writes. Each write expects the last sequence of the store that
+// this run knows. So a run never overwrites what it has not read, and the writes of a run that
+// was replaced are refused. A machine keeps these rules; Run makes the calls it asks for.
+//
+// The package knows the table and a Store. It knows nothing of NATS. Of clients it knows only
+// that some wait until their line is kept.
+//
+// A refused IAMAT may still take effect: its line is in the table and spreads over the links.
+// It may be stored later, or may have been stored already if only the store's answer was lost.
+// Nothing is promised about it either way (D3).
 package journal
 
 import (
@@ -16,121 +23,74 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
+	"math"
 	"time"
 
 	"herd/edge/position"
 )
 
-// An Entry is one key of the store.
-type Entry struct {
-	Key      string
-	Value    []byte
-	Expect   uint64 // for a write: the last sequence seen of the key; 0: none
-	Sequence uint64 // of the key's last write
-}
-
-// A State is what a store is, and how far it has come: a store that is another, or
-// whose Last is less than what was acknowledged, has gone back (D5).
-type State struct {
-	ID   string
-	Last uint64
-}
-
-// A Store keeps entries. Its calls end with their context; any may fail and may yet
-// have taken effect.
-type Store interface {
-	// Open finds or makes the store. ErrNone: there can be none here.
-	Open(ctx context.Context) error
-	// Load calls f with every entry, whose Value is good until f returns, and returns
-	// the state as of before.
-	Load(ctx context.Context, f func(Entry)) (State, error)
-	// Write writes all entries or none, each only if its key's last sequence is Expect,
-	// and sets their Sequence. ErrRefused: an expectation did not hold.
-	Write(ctx context.Context, entries []Entry) (last uint64, err error)
-	// Get returns a key's newest entry. Where there is none, Sequence is what a write
-	// must expect.
-	Get(ctx context.Context, key string) (entry Entry, ok bool, err error)
-	// Delete removes the keys whose last sequence is still Expect.
-	Delete(ctx context.Context, entries []Entry) error
-	// State returns the store's present state.
-	State(ctx context.Context) (State, error)
-}
-
-var (
-	ErrNone    = errors.New("no store for the journal here")
-	ErrRefused = errors.New("the journal has something newer")
-
-	errGoneBack = errors.New("the journal's store has gone back")
-)
-
-const (
-	batchMost  = 1000      // entries of a write
-	batchBytes = 512 << 10 // bytes of lines of a write
-	callLimit  = 5 * time.Second
-	loadLimit  = 2 * time.Minute
-	retryFirst = 100 * time.Millisecond
-	retryMost  = 5 * time.Second
-	lateAfter  = 500 * time.Millisecond // see late
-)
-
-// Config is what a Journal is made with.
+// Config configures a Journal.
 type Config struct {
 	Table *position.Table
 	Store Store
 	Log   *slog.Logger
 
-	// Collect is how long changes may collect before they are written, where no answer
-	// waits for them; 0: not at all. They are written without such rests when the store
-	// lacks what is older than a second or so, or nothing new comes.
+	// Epoch is the epoch of this run (H3), under which it owns the store.
+	Epoch string
+	// Regain claims the run's name again after the store turned out to have another owner or
+	// none (D5). If it returns nil, this run has the name and takes the store as at a start.
+	// If it returns an error, Run ends with it. It may take long, and ends with its context.
+	// If Regain is nil, the run always has the name.
+	Regain func(context.Context) error
+	// RetainNow returns the time, in Unix nanoseconds, by which HERD_RETAIN is judged (S4).
+	// If it is nil, the wall clock is used.
+	RetainNow func() int64
+
+	// Collect is how long changes collect before they are written; 0 means not at all. They
+	// are written without this rest if the store lacks changes older than about a second, or
+	// if nothing new comes.
 	Collect time.Duration
+
+	// Wrote is called with the duration of each acknowledged write. It must not block. It may
+	// be nil.
+	Wrote func(took time.Duration)
 }
 
-// A Journal keeps one edge's clients. All methods but Run may be called from any
+// A Journal keeps the clients of one edge. All methods except Run may be called from any
 // goroutine.
 type Journal struct {
-	cfg    Config
-	check  chan struct{} // the connection was made anew: has the store gone back?
-	delete chan struct{} // there is something to take out
-	hurry  chan struct{} // the edge stops: nothing rests any more
-	loaded chan struct{} // closed when the store was merged for the first time
-	none   chan struct{} // closed when it first turned out that there is no store
-	awaits awaits
-	gone   gone
-
-	cursor  atomic.Uint64
-	flushed atomic.Bool // Flush was called
-	writing atomic.Bool // the last write was acknowledged, or nothing was to be written
-
-	// Run's own:
-	state   State
-	seen    uint64    // the table's head when it was last read
-	recent  uint64    // its head at turned
-	old     uint64    // and before that, lateAfter earlier or more
-	turned  time.Time // when recent and old were last moved on
-	items   []position.Item
-	entries []Entry
-	room    []byte
-	key     []byte
-	ops     []position.Op
+	machine
+	check  chan struct{} // the broker connection was re-established
+	delete chan struct{} // there is something to delete
+	hurry  chan struct{} // the edge stops: changes no longer collect
+	ended  chan struct{} // closed when Run has returned
 }
 
-// New makes a Journal. It does nothing until Run.
+// New returns a Journal that does nothing until Run is called.
 func New(cfg Config) *Journal {
-	return &Journal{cfg: cfg, check: make(chan struct{}, 1), delete: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
-		loaded: make(chan struct{}), none: make(chan struct{})}
+	if cfg.RetainNow == nil {
+		cfg.RetainNow = func() int64 { return time.Now().UnixNano() }
+	}
+	if cfg.Regain == nil {
+		cfg.Regain = func(context.Context) error { return nil }
+	}
+	if cfg.Wrote == nil {
+		cfg.Wrote = func(time.Duration) {}
+	}
+	j := &Journal{check: make(chan struct{}, 1), delete: make(chan struct{}, 1), hurry: make(chan struct{}, 1), ended: make(chan struct{})}
+	j.machine.init(cfg)
+	return j
 }
 
-// Loaded is closed when what the store held is in the table (D2).
+// Loaded returns a channel that is closed once the store's contents are in the table (D2).
 func (j *Journal) Loaded() <-chan struct{} { return j.loaded }
 
-// None is closed when there turned out to be no store, which may change.
+// None returns a channel that is closed once there turned out to be no store. A store may
+// still appear later.
 func (j *Journal) None() <-chan struct{} { return j.none }
 
-// Reconnected has the store looked at: it may have gone back (D5).
-func (j *Journal) Reconnected() {
-	signal(j.check)
-}
+// Reconnected makes Run check the store's state, which may have gone back (D5).
+func (j *Journal) Reconnected() { signal(j.check) }
 
 func signal(c chan struct{}) {
 	select {
@@ -139,111 +99,108 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Lag is how many revisions the store does not hold yet, at most; own and others'.
+// Lag returns the number of revisions behind the cursor. Not all of them are this edge's own,
+// so the store lacks at most that many.
 func (j *Journal) Lag() uint64 {
 	head, cursor := j.cfg.Table.Head(), j.cursor.Load()
 	return head - min(head, cursor)
 }
 
-// Working says whether the journal could last be written (readiness with D3).
-func (j *Journal) Working() bool { return j.writing.Load() }
+// Stats is the state of a journal at one moment.
+type Stats struct {
+	Up  bool  // the last write was acknowledged, or there was nothing to write
+	Err error // why the journal is not up, or is nearly full; nil if neither
+	// DownSince is when it was last up, or first tried in vain; zero if it is up or was not
+	// tried yet.
+	DownSince time.Time
+	UpSince   time.Time // since when it is up; zero if it is not
+	// NearlyFull says that new clients are not taken (D6). LeftOut is how many are left out.
+	NearlyFull bool
+	LeftOut    int
+	Full       float64 // used share of the store's limit at the last check, 0 to 1; 0: no limit
+	Replicas   int     // configured copies of the store; 0: not known yet
+	Copies     int     // copies that were up to date at the last check
+	Skipped    uint64  // lines that the store will never take (D6)
+	Lag        uint64  // see Journal.Lag; 0 before the first load
+	// Since the start:
+	Writes uint64 // acknowledged writes, of one line or more each
+	Errors uint64 // failed calls of the store
+}
 
-// Run loads the store and then writes to it until ctx ends. It always returns nil: a
-// store that fails is tried again.
+// Stats returns the present state of the journal.
+func (j *Journal) Stats() Stats {
+	s := Stats{Up: j.up.Load(), NearlyFull: j.nearlyFull.Load(), Skipped: j.skipped.Load(), Full: math.Float64frombits(j.used.Load()),
+		Replicas: int(j.replicas.Load()), Copies: int(j.copies.Load()),
+		Writes: j.writes.Load(), Errors: j.errors.Load()}
+	if since := j.downSince.Load(); since != nil {
+		s.DownSince = *since
+	}
+	if since := j.upSince.Load(); s.Up && since != nil {
+		s.UpSince = *since
+	}
+	select {
+	case <-j.loaded:
+		s.Lag = j.Lag()
+	default:
+	}
+	switch why := j.why.Load(); {
+	case why != nil:
+		s.Err = *why
+	case s.NearlyFull:
+		s.Err = errNearlyFull
+	}
+	if s.NearlyFull {
+		own, held := j.cfg.Table.OwnClients()
+		s.LeftOut = own - held
+	}
+	return s
+}
+
+// Run becomes the owner of the store, reads it, and then writes to it until ctx ends. It
+// returns an error only if the run has lost its name. Calls of the store that fail are retried.
 func (j *Journal) Run(ctx context.Context) error {
-	opened := false
-	failing := false
+	defer close(j.ended)
+	defer j.awaits.close(errEnded)
 	reader := position.NewReader()
-	retry := retryFirst
+	var e event
 	for ctx.Err() == nil {
-		var err error
-		if !opened {
-			if err = j.open(ctx); err == nil {
-				opened = true
-			}
-		} else if j.asked() && j.wentBack(ctx) {
-			opened = false
-			continue
-		} else {
-			err = j.write(ctx)
+		select {
+		case <-j.check:
+			e.reconnected = true
+		default:
 		}
-		if errors.Is(err, errGoneBack) {
-			j.cfg.Log.Warn("the journal's store has gone back: what is known is written anew")
-			opened = false
-			continue
-		}
-		if err != nil {
-			j.writing.Store(false)
-			j.complain(ctx, err, failing)
-			failing = true
-			if j.sleep(ctx, retry) { // a reconnect: at once
-				retry = retryFirst
-			} else {
-				retry = min(2*retry, retryMost)
-			}
-			if opened {
-				opened = !j.wentBack(ctx)
-			}
-			continue
-		}
-		j.writing.Store(true)
-		if failing {
-			failing = false
-			j.cfg.Log.Info("journal written again")
-		}
-		retry = retryFirst
-		if j.cursor.Load() >= j.cfg.Table.Head() && !j.gone.any() {
-			j.cfg.Table.Wait(reader, j.cursor.Load())
-			select {
-			case <-ctx.Done():
-			case <-reader.C:
-			case <-j.delete:
-			case <-j.check:
-				opened = !j.wentBack(ctx)
-			}
-		}
-		if j.mayCollect() && j.sleep(ctx, j.cfg.Collect) {
-			opened = !j.wentBack(ctx)
+		t := j.step(time.Now(), e)
+		e = event{call: t.call}
+		switch t.call {
+		case end:
+			return fmt.Errorf("the journal's store: %w", j.lost)
+		case rest:
+			e.reconnected = j.wait(ctx, t, reader)
+		default:
+			j.do(ctx, t, &e)
 		}
 	}
 	return nil
 }
 
-// mayCollect says whether what is to be written may wait for more. A write has a price of
-// its own, whatever is in it, and it takes from the machine what answers could have; a client
-// that changes again meanwhile is written once. There is nothing to collect where nothing
-// comes, and no time where the store is late.
-func (j *Journal) mayCollect() bool {
-	head := j.cfg.Table.Head()
-	return j.cfg.Collect > 0 && !j.flushed.Load() && head != j.seen && !j.late(head)
-}
-
-// late says whether the store lacks what is older than once to twice lateAfter.
-func (j *Journal) late(head uint64) bool {
-	if now := time.Now(); now.Sub(j.turned) >= lateAfter {
-		j.old, j.recent, j.turned = j.recent, head, now
+// wait rests until t.until, or until something happens that t waits for.
+func (j *Journal) wait(ctx context.Context, t task, reader *position.Reader) (reconnected bool) {
+	timer := time.NewTimer(time.Until(t.until))
+	defer timer.Stop()
+	var changes <-chan struct{}
+	if t.changes {
+		j.cfg.Table.Wait(reader, j.cursor.Load())
+		changes = reader.C
 	}
-	return j.cursor.Load() < j.old
-}
-
-// asked says whether a reconnect wants the store looked at.
-func (j *Journal) asked() bool {
-	select {
-	case <-j.check:
-		return true
-	default:
-		return false
+	var forgotten <-chan struct{}
+	if t.forgotten {
+		forgotten = j.delete
 	}
-}
-
-// sleep waits before another try; a reconnect ends it early, which it reports, and so does
-// a Flush.
-func (j *Journal) sleep(ctx context.Context, d time.Duration) (reconnected bool) {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
 	case <-ctx.Done():
-	case <-t.C:
+	case <-timer.C:
+	case <-changes:
+	case <-forgotten:
 	case <-j.hurry:
 	case <-j.check:
 		return true
@@ -251,120 +208,63 @@ func (j *Journal) sleep(ctx context.Context, d time.Duration) (reconnected bool)
 	return false
 }
 
-// complain logs a failure: the first of an outage for people, the others for those who
-// look closely.
-func (j *Journal) complain(ctx context.Context, err error, again bool) {
-	switch {
-	case ctx.Err() != nil:
-	case errors.Is(err, ErrNone):
-		select {
-		case <-j.none:
-		default:
-			close(j.none)
-			j.cfg.Log.Warn("no journal: the broker has no JetStream")
-		}
-	case again:
-		j.cfg.Log.Debug("journal", "error", err)
-	default:
-		j.cfg.Log.Warn("journal not written", "error", err)
+// do makes one call and records its result in e.
+func (j *Journal) do(ctx context.Context, t task, e *event) {
+	s := j.cfg.Store
+	switch t.call {
+	case callRegain:
+		e.err = j.cfg.Regain(ctx)
+		return
+	case callRead, callScan:
+		j.read(ctx, t, e)
+		return
 	}
-}
-
-// wentBack says whether the store is another, or further back than what it has
-// acknowledged (D5). Where it cannot be asked it has not: the next reconnect asks again.
-func (j *Journal) wentBack(ctx context.Context) bool {
-	asking, cancel := context.WithTimeout(ctx, callLimit)
+	ctx, cancel := context.WithTimeout(ctx, t.limit)
 	defer cancel()
-	now, err := j.cfg.Store.State(asking)
-	if err != nil {
-		if !errors.Is(err, ErrNone) {
-			return false
-		}
-		now = State{}
-	}
-	if now.ID == j.state.ID && now.Last >= j.state.Last {
-		return false
-	}
-	j.cfg.Log.Warn("the journal's store has gone back: what is known is written anew", "was", j.state.ID, "is", now.ID, "acknowledged", j.state.Last, "holds", now.Last)
-	return true
-}
-
-// open opens the store and merges all of it; nothing is written before (D5).
-func (j *Journal) open(ctx context.Context) error {
-	opening, cancel := context.WithTimeout(ctx, callLimit)
-	err := j.cfg.Store.Open(opening)
-	cancel()
-	if err != nil {
-		return fmt.Errorf("open the journal's store: %w", err)
-	}
-	return j.load(ctx)
-}
-
-// write writes one batch of what is behind the cursor, and takes out what was forgotten.
-func (j *Journal) write(ctx context.Context) error {
-	deleting, cancel := context.WithTimeout(ctx, callLimit)
-	err := j.gone.delete(deleting, j.cfg.Store)
-	cancel()
-	if err != nil {
-		return fmt.Errorf("delete what was forgotten: %w", err)
-	}
-	through := j.read()
-	ctx, cancel = context.WithTimeout(ctx, callLimit)
-	defer cancel()
-	if len(j.items) > 0 {
-		j.entries = j.entries[:0]
-		for i := range j.items {
-			it := &j.items[i]
-			j.key = AppendKey(j.key[:0], it.Client())
-			j.entries = append(j.entries, Entry{Key: string(j.key), Value: it.Line[:len(it.Line)-1], Expect: it.Sequence})
-		}
-		last, err := j.cfg.Store.Write(ctx, j.entries)
-		if errors.Is(err, ErrRefused) {
-			return j.mend(ctx)
-		}
-		if err != nil {
-			return fmt.Errorf("write %d entries: %w", len(j.entries), err)
-		}
-		// A store that went back while it was written to takes the write, and shows it
-		// by where the write begins.
-		if last-uint64(len(j.entries)) < j.state.Last {
-			return errGoneBack
-		}
-		j.state.Last = last
-		for i := range j.items {
-			j.items[i].Sequence = j.entries[i].Sequence
-		}
-		j.cfg.Table.Keep(j.items)
-	}
-	j.cursor.Store(through)
-	j.awaits.kept(j.items)
-	j.awaits.passed(through)
-	return nil
-}
-
-// read makes a batch of what is behind the cursor, and returns the cursor's next place. The
-// table gives a piece at a time: in a herd most lines are not this edge's own.
-func (j *Journal) read() (through uint64) {
-	j.items, j.room = j.items[:0], j.room[:0]
-	through = j.cursor.Load()
-	now := time.Now().UnixNano()
-	for {
-		var span position.Span
-		j.items, j.room, span = j.cfg.Table.ReadOwn(j.items, j.room, through, batchMost-len(j.items), batchBytes-len(j.room), now)
-		j.seen = span.Head
-		full := span.Through == through
-		if through = span.Through; len(j.items) == 0 { // a write that fails need not look at it again
-			j.cursor.Store(through)
-		}
-		if full || through == span.Head {
-			return through
-		}
+	switch t.call {
+	case callOpen:
+		e.err = s.Open(ctx)
+	case callOwner:
+		e.epoch, e.sequence, e.err = s.Owner(ctx)
+	case callOwn:
+		e.sequence, e.err = s.Own(ctx, j.cfg.Epoch, t.sequence)
+	case callState:
+		e.state, e.err = s.State(ctx)
+	case callWrite:
+		e.sequence, e.err = s.Write(ctx, t.sequence, t.entries)
+	case callDelete:
+		e.sequence, e.err = s.Delete(ctx, t.sequence, t.entries)
 	}
 }
 
-// Flush returns when the store holds all that the table holds now of this edge's own
-// (C19), at once where there never was a store; or ctx's error. From then on changes do not
-// collect.
+// errQuiet is the cause with which a read is cancelled when no entries come.
+var errQuiet = errors.New("nothing came")
+
+// read reads the store for as long as entries come (D6) and the machine wants more.
+func (j *Journal) read(ctx context.Context, t task, e *event) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	quiet := time.AfterFunc(t.limit, func() { cancel(errQuiet) })
+	defer quiet.Stop()
+	e.state, e.err = j.cfg.Store.Read(ctx, t.sequence, func(entry Entry) {
+		quiet.Reset(t.limit)
+		if e.enough {
+			return
+		}
+		if more := j.entry(&entry); !more && t.call == callScan {
+			e.enough = true
+			cancel(nil)
+		}
+	})
+	if e.err != nil && errors.Is(context.Cause(ctx), errQuiet) {
+		e.err = fmt.Errorf("%w for %v: %w", errQuiet, t.limit, e.err)
+	}
+}
+
+// Flush waits until the store holds every line of this edge's own clients that is in the table
+// now, and the store's state was checked after that (C19, D5). If the journal was never loaded,
+// it returns nil at once. Its errors say what the store lacks. Once Flush is called, changes no
+// longer collect.
 func (j *Journal) Flush(ctx context.Context) error {
 	select {
 	case <-j.loaded:
@@ -372,16 +272,20 @@ func (j *Journal) Flush(ctx context.Context) error {
 		return nil
 	}
 	j.flushed.Store(true)
+	done := j.awaits.past(j.cfg.Table.Head())
 	signal(j.hurry)
-	head := j.cfg.Table.Head()
-	done := j.awaits.past(head)
-	if j.cursor.Load() >= head {
-		return nil
-	}
 	select {
 	case <-done:
-		return nil
+	case <-j.ended:
+		return errEnded
 	case <-ctx.Done():
-		return fmt.Errorf("%d revisions are not in the journal: %w", j.Lag(), ctx.Err())
+		if why := j.why.Load(); why != nil {
+			return fmt.Errorf("the journal was not completed, %d revisions behind: %w: %w", j.Lag(), *why, ctx.Err())
+		}
+		return fmt.Errorf("the journal was not completed, %d revisions behind: %w", j.Lag(), ctx.Err())
 	}
+	if s := j.Stats(); s.LeftOut > 0 {
+		return fmt.Errorf("%d clients are not in the journal: %w", s.LeftOut, errNearlyFull)
+	}
+	return nil
 }

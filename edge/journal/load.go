@@ -1,104 +1,79 @@
 package journal
 
 import (
-	"bytes"
-	"context"
-	"fmt"
-	"time"
-
 	"herd/edge/position"
 )
 
-// load merges the whole store into the table (D2) and puts the cursor back to 0:
-// what the store holds already is not written again, all else is.
-func (j *Journal) load(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, loadLimit)
-	defer cancel()
-	start := time.Now()
-	j.cfg.Table.Unkeep()
-	const batch = 512
-	var entries, refused int
-	var room []byte // the lines of a batch; whole before it goes on
-	j.ops = j.ops[:0]
-	merge := func() {
-		j.cfg.Table.Apply(time.Now().UnixNano(), position.Source{}, j.ops)
-		for i := range j.ops {
-			if j.ops[i].Outcome == position.Expired { // S4 clears the journal too
-				j.gone.add(j.ops[i].Line, j.ops[i].Sequence())
-			}
-		}
-		j.awaits.merged(j.ops)
-		room, j.ops = room[:0], j.ops[:0]
-	}
-	state, err := j.cfg.Store.Load(ctx, func(e Entry) {
-		start := len(room)
-		room = append(append(room, e.Value...), '\n') // where it moves, the lines before stay as they were
-		op := j.op()
-		client, err := j.cfg.Table.PutKeptLine(op, room[start:], e.Sequence)
-		if err != nil || !belongs(e.Key, client) {
-			refused++
-			room, j.ops = room[:start], j.ops[:len(j.ops)-1]
-			return
-		}
-		if entries++; len(j.ops) == batch {
-			merge()
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("load the journal: %w", err)
-	}
-	merge()
-	j.state = state
-	j.cursor.Store(0)
-	j.cfg.Log.Info("journal loaded", "clients", entries, "took", time.Since(start))
-	if refused > 0 {
-		j.cfg.Log.Warn("entries of the journal's store that are no lines of ours", "count", refused)
-	}
-	select {
-	case <-j.loaded:
-	default:
-		close(j.loaded)
-	}
-	return nil
+// mergeMost is how many entries are merged at a time.
+const mergeMost = 512
+
+// entry takes one entry of the store; the caller calls merge after the last one. It reports
+// whether a scan goes on.
+func (m *machine) entry(e *Entry) (more bool) {
+	m.read = e.Sequence
+	m.scanned++
+	m.take(e)
+	return m.scanned < scanMost && m.rescan == 0
 }
 
-// mend reads the keys of a write that was refused, merges what the store holds, and
-// lets the next write expect what is there (D5).
-func (j *Journal) mend(ctx context.Context) error {
-	for i := range j.items {
-		it := &j.items[i]
-		held, ok, err := j.cfg.Store.Get(ctx, j.entries[i].Key)
-		if err != nil {
-			return fmt.Errorf("read what the journal holds: %w", err)
-		}
-		if held.Sequence == it.Sequence {
-			continue // not the one that was refused
-		}
-		if held.Sequence < it.Sequence {
-			return errGoneBack
-		}
-		it.Sequence = held.Sequence
-		j.cfg.Table.Expect(it)
-		if !ok {
-			continue
-		}
-		j.ops = j.ops[:0]
-		client, err := j.cfg.Table.PutKeptLine(j.op(), append(bytes.Clone(held.Value), '\n'), held.Sequence)
-		if err != nil || !bytes.Equal(client, it.Client()) {
-			continue // it is overwritten
-		}
-		j.cfg.Table.Apply(time.Now().UnixNano(), position.Source{}, j.ops)
-		j.awaits.merged(j.ops)
+func (m *machine) take(e *Entry) {
+	if e.Marker {
+		m.changed(e, false)
+		return
 	}
-	return nil
+	start := len(m.lines)
+	m.lines = append(append(m.lines, e.Value...), '\n') // earlier lines stay valid if it moves
+	op := m.op()
+	client, err := m.cfg.Table.PreparePutKept(op, m.lines[start:], e.Sequence)
+	if err != nil || !belongs(e.Key, client) {
+		m.strange++
+		m.lines, m.ops = m.lines[:start], m.ops[:len(m.ops)-1]
+		m.changed(e, true)
+		return
+	}
+	m.entries++
+	if len(m.ops) == mergeMost {
+		m.merge()
+	}
 }
 
-// op makes room for one more operation.
-func (j *Journal) op() *position.Op {
-	if len(j.ops) < cap(j.ops) {
-		j.ops = j.ops[:len(j.ops)+1]
+// changed handles a key that somebody else has deleted or, if held, has overwritten with
+// something that is no line of its client. What this run found when it became the owner is no
+// change.
+func (m *machine) changed(e *Entry, held bool) {
+	if e.Sequence <= m.owner {
+		return
+	}
+	m.merge() // earlier entries of the key come first
+	if client, ok := clientOf(e.Key); ok {
+		markLost(m.cfg.Table, client, held)
+	} else if isHash(e.Key) {
+		m.stray = true // the whole store is read anew, and what it lacks is written
+	}
+}
+
+// merge merges the entries read so far into the table.
+func (m *machine) merge() {
+	m.cfg.Table.Apply(m.cfg.RetainNow(), position.Source{}, m.ops)
+	for i := range m.ops {
+		op := &m.ops[i]
+		// S4 clears the journal too.
+		if op.Outcome == position.Expired && !m.gone.add(position.ClientOf(op.Line)) {
+			m.rescanFrom(op.Sequence())
+		}
+	}
+	m.awaits.merged(m.ops)
+	m.lines, m.ops = m.lines[:0], m.ops[:0]
+	m.known = max(m.known, m.read)
+	m.pending = false // of a line in it the store may hold a newer one
+}
+
+// op appends one operation to ops and returns it.
+func (m *machine) op() *position.Op {
+	if len(m.ops) < cap(m.ops) {
+		m.ops = m.ops[:len(m.ops)+1]
 	} else {
-		j.ops = append(j.ops, position.Op{})
+		m.ops = append(m.ops, position.Op{})
 	}
-	return &j.ops[len(j.ops)-1]
+	return &m.ops[len(m.ops)-1]
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"time"
 
 	"herd/edge/position"
 )
@@ -14,22 +15,22 @@ type discard struct{}
 func (discard) Send(*Message) error { return nil }
 func (discard) Ack(Ack) error       { return nil }
 
-// benchLink is a link that nobody runs, and its table.
+// benchLink returns a link that does not run, and its table.
 func benchLink() (*Link, *position.Table) {
 	table := position.New(position.Config{})
-	l := NewLinks(table).Add(Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 8, Heartbeat: 1e9, MaxBytes: func() int { return 64 << 10 },
+	l := NewLinks(table).Add(Config{Neighbour: "B", Epoch: us, Number: 1, Window: 8, Heartbeat: 1e9, MaxBytes: func() int { return 64 << 10 },
 		Out: discard{}, Log: slog.New(slog.DiscardHandler)})
 	return l, table
 }
 
-// benchMessages are full messages of lines of 85 bytes, of clients in no order. Each time
-// one is taken its lines are a second younger.
+// benchMessages are full messages of 85-byte lines, whose clients are in random order. Each time
+// a message is used, its lines are a second newer.
 type benchMessages struct {
 	lines [][]byte
 	next  int
 }
 
-const benchLines = 700 // a message
+const benchLines = 700 // per message
 
 func newBenchMessages(clients int) *benchMessages {
 	m := &benchMessages{}
@@ -59,8 +60,8 @@ func (m *benchMessages) take() []byte {
 	return text
 }
 
-// BenchmarkReceive is what a line of a full message costs its receiver: parse and merge,
-// every line newer than the one held. One operation is one line.
+// BenchmarkReceive measures receiving a line of a full message: parsing and merging. Each line is
+// newer than the one held. One operation is one line.
 func BenchmarkReceive(b *testing.B) {
 	for _, clients := range []int{10_000, 100_000, 1_000_000} {
 		b.Run(fmt.Sprint(clients), func(b *testing.B) {
@@ -70,7 +71,7 @@ func BenchmarkReceive(b *testing.B) {
 			step := func() {
 				m.Lines = messages.take()
 				m.After, m.Through, m.Head = m.Through, m.Through+benchLines, m.Through+benchLines
-				l.Receive(&m)
+				l.Receive(time.Now(), &m)
 			}
 			for range len(messages.lines) {
 				step()
@@ -84,19 +85,19 @@ func BenchmarkReceive(b *testing.B) {
 	}
 }
 
-// BenchmarkDuplicates is the same for lines that are held already, as an edge with several
-// neighbours gets each of them but once.
+// BenchmarkDuplicates measures the same for lines that are held already. An edge with several
+// neighbours receives a line from each of them, and all but the first are such duplicates.
 func BenchmarkDuplicates(b *testing.B) {
 	l, _ := benchLink()
 	messages := newBenchMessages(100_000)
 	m := Message{Epoch: them}
 	for _, m.Lines = range messages.lines {
-		l.Receive(&m)
+		l.Receive(time.Now(), &m)
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
 	for n, k := 0, 0; n < b.N; n, k = n+benchLines, (k+1)%len(messages.lines) {
 		m.Lines = messages.lines[k]
-		l.Receive(&m)
+		l.Receive(time.Now(), &m)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,11 +16,11 @@ import (
 	"herd/edge/wire"
 )
 
-// A wireTap is a Transport that keeps what is sent, and can refuse.
+// A wireTap is a Transport that records what is sent, and can refuse it.
 type wireTap struct {
 	messages chan Message
 	acks     chan Ack
-	refuses  chan bool // holds the present answer
+	refuses  chan bool // holds whether it refuses now
 }
 
 func newWireTap() *wireTap {
@@ -59,14 +60,26 @@ func (w *wireTap) Ack(a Ack) error {
 	return nil
 }
 
-// A rig is a link in a bubble, its table and both its ends.
+// drain drops what was recorded.
+func (w *wireTap) drain() {
+	for len(w.messages) > 0 {
+		<-w.messages
+	}
+	for len(w.acks) > 0 {
+		<-w.acks
+	}
+}
+
+// A rig is a link in a bubble with its table, its transport and its neighbour's messages.
 type rig struct {
 	t     *testing.T
 	tap   *wireTap
 	table *position.Table
 	link  *Link
 	ends  chan error
-	ups   chan bool
+	ups   chan bool         // the arguments of Config.Changed
+	log   *logTap           // set by inBubble
+	heads map[string]uint64 // by epoch: the highest head that hear has passed
 }
 
 const us, them = "00000000000000a1-00000001", "00000000000000b1-00000001"
@@ -74,9 +87,9 @@ const us, them = "00000000000000a1-00000001", "00000000000000b1-00000001"
 func inBubble(t *testing.T, change func(*Config), f func(r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, tap: newWireTap(), table: position.New(position.Config{}), ends: make(chan error, 1), ups: make(chan bool, 100)}
-		cfg := Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
-			Out: r.tap, Log: slog.New(slog.DiscardHandler), Changed: func(up bool) { r.ups <- up }}
+		r := &rig{t: t, tap: newWireTap(), table: position.New(position.Config{}), ends: make(chan error, 1), ups: make(chan bool, 10000), log: &logTap{}}
+		cfg := Config{Neighbour: "B", Epoch: us, Number: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
+			Out: r.tap, Log: slog.New(r.log), Changed: func(up bool) { r.ups <- up }}
 		if change != nil {
 			change(&cfg)
 		}
@@ -93,9 +106,9 @@ func inBubble(t *testing.T, change func(*Config), f func(r *rig)) {
 	})
 }
 
-// begin opens the link, and takes what it says then out of the way.
+// begin opens the link and drops what it sends then.
 func (r *rig) begin() {
-	r.link.Reconnected()
+	r.link.Reconnected(time.Now())
 	if a := r.acked(); len(a) != 1 || a[0] != (Ack{Epoch: us, Rewind: true}) {
 		r.t.Errorf("H6 unasked %+v", a)
 	}
@@ -113,32 +126,64 @@ func (r *rig) line(client string) []byte {
 	return fmt.Appendf(nil, "AT A +0.000000000 %s +1+1 %d\n", client, time.Now().Unix())
 }
 
+// lineAt returns a line whose client and first edge have a clock that is off.
+func (r *rig) lineAt(client string, off time.Duration) []byte {
+	return fmt.Appendf(nil, "AT A +0.000000000 %s +1+1 %d\n", client, time.Now().Add(off).Unix())
+}
+
 func (r *rig) put(from position.Source, line []byte) {
 	a, err := wire.ParseAT(line[:len(line)-1])
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	ops := make([]position.Op, 1)
-	r.table.PutLine(&ops[0], line, &a)
+	r.table.PreparePut(&ops[0], line, &a)
 	r.table.Apply(time.Now().UnixNano(), from, ops)
 }
 
-// hear is a message of the neighbour's stream.
+// hear passes a message of the neighbour to the link. It raises the head so that it never goes
+// back.
 func (r *rig) hear(m Message) {
 	if m.Epoch == "" {
 		m.Epoch = them
 	}
-	m.Head = max(m.Head, m.Through)
-	r.link.Receive(&m)
+	if r.heads == nil {
+		r.heads = map[string]uint64{}
+	}
+	m.Head = max(m.Head, m.Through, r.heads[m.Epoch])
+	r.heads[m.Epoch] = m.Head
+	r.link.Receive(time.Now(), &m)
 	synctest.Wait()
+}
+
+// lie passes a message of the neighbour's present run to the link, with the head as given.
+func (r *rig) lie(after, through, head uint64, lines ...byte) {
+	r.link.Receive(time.Now(), &Message{Epoch: them, After: after, Through: through, Head: head, Lines: lines})
+	synctest.Wait()
+}
+
+// beat passes a heartbeat of the neighbour's present run without news.
+func (r *rig) beat() {
+	r.hear(Message{After: r.heads[them], Through: r.heads[them], Interval: time.Second})
+}
+
+// live passes the neighbour's heartbeats and acks for a while, and returns the messages and acks
+// that the link sent meanwhile.
+func (r *rig) live(d time.Duration, through uint64) (sent []Message, acked []Ack) {
+	for end := time.Now().Add(d); time.Now().Before(end); pass(500 * time.Millisecond) {
+		r.beat()
+		r.ack(through, false)
+		sent, acked = append(sent, r.sent()...), append(acked, r.acked()...)
+	}
+	return sent, acked
 }
 
 func (r *rig) ack(through uint64, rewind bool) {
-	r.link.ReceiveAck(Ack{Epoch: them, Of: us, Through: through, Rewind: rewind})
+	r.link.ReceiveAck(time.Now(), Ack{Epoch: them, Of: us, Through: through, Rewind: rewind})
 	synctest.Wait()
 }
 
-// sent returns what was sent since the last call, without heartbeats.
+// sent returns the messages sent since the last call, without heartbeats.
 func (r *rig) sent() (all []Message) {
 	synctest.Wait()
 	for {
@@ -165,34 +210,44 @@ func (r *rig) acked() (all []Ack) {
 	}
 }
 
-// pass lets virtual time go by.
+// A logTap records what is logged.
+type logTap struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logTap) Handle(_ context.Context, r slog.Record) error {
+	line := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		line += " " + a.String()
+		return true
+	})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line)
+	return nil
+}
+
+func (l *logTap) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+func (l *logTap) WithAttrs([]slog.Attr) slog.Handler               { return l }
+func (l *logTap) WithGroup(string) slog.Handler                    { return l }
+
+// count returns how many log lines begin with a text.
+func (l *logTap) count(text string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.lines {
+		if strings.HasPrefix(line, text) {
+			n++
+		}
+	}
+	return n
+}
+
+// pass lets virtual time pass.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
-}
-
-func TestThreeSilentHeartbeatsAreADownLink(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
-		r.hear(Message{Interval: 2 * time.Second}) // the sender's interval counts
-		if up := <-r.ups; !up {
-			t.Fatal("H8 not up after a sign of life")
-		}
-		start := time.Now()
-		if up := <-r.ups; up || time.Since(start) != 6*time.Second {
-			t.Errorf("H8 up %v after %v of silence, want down after 6s", up, time.Since(start))
-		}
-		r.tell("a")
-		if m := r.sent(); len(m) != 0 {
-			t.Errorf("H8 a down link sent %+v", m)
-		}
-		r.ack(0, false)
-		if m := r.sent(); len(m) != 1 || !strings.Contains(string(m[0].Lines), " a ") {
-			t.Errorf("H8 up again, sent %+v, want what was missed", m)
-		}
-		if s := r.link.Stats(); !s.Up || s.Downs != 1 || s.Lag != 1 {
-			t.Errorf("%+v", s)
-		}
-	})
 }
 
 func TestAQuietLinkSendsHeartbeatsOutsideTheWindow(t *testing.T) {
@@ -211,6 +266,74 @@ func TestAQuietLinkSendsHeartbeatsOutsideTheWindow(t *testing.T) {
 			}
 		default:
 			t.Error("H8 no heartbeat while the window is full")
+		}
+	})
+}
+
+// Only heartbeats carry the clock (H8), and a clock may step while a link is never quiet.
+func TestABusyLinkSendsHeartbeatsToo(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.ack(0, false)
+		for len(r.tap.messages) > 0 {
+			<-r.tap.messages
+		}
+		for i := range 50 {
+			r.tell(fmt.Sprint("c", i))
+			pass(100 * time.Millisecond)
+			r.ack(r.table.Head(), false)
+		}
+		lines, beats := 0, 0
+		for len(r.tap.messages) > 0 {
+			if m := <-r.tap.messages; m.Interval == 0 {
+				lines++
+			} else if beats++; m.Clock == 0 {
+				t.Errorf("H8 heartbeat %+v", m)
+			}
+		}
+		if lines < 50 || beats < 4 {
+			t.Errorf("H8 in five seconds %d messages with lines and %d heartbeats, want one per second", lines, beats)
+		}
+	})
+}
+
+func TestANeighboursClockCountsWhileItIsHeard(t *testing.T) {
+	told := make(chan struct{}, 100)
+	inBubble(t, func(c *Config) { c.Told = func() { told <- struct{}{} } }, func(r *rig) {
+		heard := func() bool {
+			_, _, ok := r.link.Clock(time.Now())
+			return ok
+		}
+		if heard() {
+			t.Error("H8 a clock before the first heartbeat")
+		}
+		r.ack(0, false)
+		if heard() {
+			t.Error("H8 a clock by an ack")
+		}
+		at, clock := time.Now(), time.Now().Add(time.Hour).UnixNano()
+		r.hear(Message{Interval: time.Second, Clock: clock})
+		for range 5 { // the link stays up, and no clock comes
+			pass(500 * time.Millisecond)
+			if wall, when, ok := r.link.Clock(time.Now()); !ok || wall != clock || !when.Equal(at) {
+				t.Errorf("H8 the clock is %d at %v, %v", wall, when, ok)
+			}
+			r.hear(Message{}) // no heartbeat
+			r.ack(0, false)
+		}
+		pass(500 * time.Millisecond)
+		if heard() || !r.link.Stats().Up {
+			t.Error("H8 a clock that was told three heartbeats ago counts")
+		}
+		r.hear(Message{Interval: time.Second, Clock: clock})
+		if !heard() {
+			t.Error("H8 no clock by the next heartbeat")
+		}
+		r.hear(Message{Bye: true})
+		if heard() {
+			t.Error("H8 the clock of a neighbour that is gone counts")
+		}
+		if len(told) != 2 {
+			t.Errorf("H8 the clock was told %d times, want 2", len(told))
 		}
 	})
 }
@@ -252,7 +375,7 @@ func TestTheWindowFillsAndWhatPilesUpGoesInTheNextMessage(t *testing.T) {
 				t.Errorf("H4 message %d: %+v", i, m)
 			}
 		}
-		r.ack(3, false) // one ack reaches three messages
+		r.ack(3, false) // one ack for three messages
 		if s := r.link.Stats(); s.RoundTrip == 0 || s.Lag == 0 {
 			t.Errorf("%+v", s)
 		}
@@ -286,75 +409,6 @@ func TestFullMessagesKeepToTheirSize(t *testing.T) {
 	})
 }
 
-func TestTheCursorGoesBackWhereAnAckSaysSo(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		ack   Ack
-		after uint64
-		to    string
-	}{
-		{"H6 a message did not follow", Ack{Epoch: them, Of: us, Through: 2, Rewind: true}, 2, them},
-		{"H6 another epoch of the neighbour", Ack{Epoch: "00000000000000b2-00000001", Of: us, Through: 1}, 1, "00000000000000b2-00000001"},
-		{"H6 another epoch of ours", Ack{Epoch: them, Of: "00000000000000a0-00000001", Through: 3}, 0, them},
-		{"H6 more than was sent", Ack{Epoch: them, Of: us, Through: 99}, 0, them},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			inBubble(t, nil, func(r *rig) {
-				r.ack(0, false)
-				r.tell("a", "b", "c")
-				r.sent()
-				pass(200 * time.Millisecond)
-				r.link.ReceiveAck(c.ack)
-				m := r.sent()
-				if len(m) != 1 || m[0].After != c.after || m[0].Through != 3 || m[0].To != c.to {
-					t.Errorf("sent %+v, want all behind %d to %s", m, c.after, c.to)
-				}
-				if r.link.Stats().Rewinds != 1 {
-					t.Errorf("counted %d rewinds", r.link.Stats().Rewinds)
-				}
-			})
-		})
-	}
-}
-
-func TestManyRefusalsOfOneGapAreOneRewind(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
-		r.ack(0, false)
-		for i := range 4 {
-			r.tell(fmt.Sprint("c", i))
-			synctest.Wait()
-		}
-		r.sent()
-		for range 4 {
-			r.ack(0, true)
-		}
-		if m := r.sent(); len(m) != 1 || m[0].After != 0 || m[0].Through != 4 {
-			t.Errorf("sent %+v, want the four lines once", m)
-		}
-	})
-}
-
-func TestWithoutAnAckForThreeHeartbeatsALinkBeginsAgainAtTheLast(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
-		r.ack(0, false)
-		pass(500 * time.Millisecond)
-		r.tell("a")
-		r.sent()
-		start := time.Now()
-		for range 12 { // the neighbour lives, but its acks are lost
-			pass(250 * time.Millisecond)
-			r.hear(Message{Interval: time.Second})
-			if m := r.sent(); len(m) == 1 {
-				if took := time.Since(start); took != 3*time.Second || m[0].After != 0 || m[0].Through != 1 {
-					t.Errorf("H6 sent again after %v: %+v", took, m)
-				}
-				return
-			}
-		}
-		t.Error("H6 nothing sent again")
-	})
-}
-
 func TestAPublishThatErrsDidNotHappen(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		r.ack(0, false)
@@ -365,12 +419,31 @@ func TestAPublishThatErrsDidNotHappen(t *testing.T) {
 		if m := r.sent(); len(m) != 0 {
 			t.Fatalf("sent %+v", m)
 		}
-		r.link.Reconnected()
+		r.link.Reconnected(time.Now())
 		if m := r.sent(); len(m) != 1 || m[0].After != 0 || m[0].Through != 1 {
 			t.Errorf("H6 after the reconnect: %+v", m)
 		}
 		if a := r.acked(); len(a) != 1 || a[0].Epoch != us {
 			t.Errorf("H6 unasked acks after the reconnect: %+v", a)
+		}
+	})
+}
+
+func TestWhatWasNotSentGoesWithTheNextHeartbeat(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.ack(0, false)
+		r.tell("a")
+		r.sent()
+		r.ack(1, false)
+		r.tap.refuse(true)
+		r.tell("b")
+		synctest.Wait()
+		r.tell("c")
+		synctest.Wait()
+		r.tap.refuse(false)
+		pass(time.Second)
+		if m := r.sent(); len(m) != 1 || m[0].After != 1 || m[0].Through != 3 {
+			t.Errorf("H6 sent %+v, want b and c", m)
 		}
 	})
 }
@@ -391,11 +464,13 @@ func TestWhatFollowsIsMergedAndWhatDoesNotIsRefused(t *testing.T) {
 		hear("H6 a gap", Message{After: 9, Through: 12, Lines: r.line("gap")}, Ack{us, them, 7, true})
 		hear("H6 to another epoch of ours", Message{After: 7, Through: 8, To: them, Lines: r.line("gap")}, Ack{us, them, 7, true})
 		later := "00000000000000b2-00000001"
-		hear("H6 to another epoch of ours, from a new one", Message{Epoch: later, After: 0, Through: 8, To: them, Lines: r.line("gap")}, Ack{us, them, 7, true})
+		hear("H6 to another epoch of ours, from a new one", Message{Epoch: later, After: 0, Through: 8, To: them, Lines: r.line("gap")}, Ack{us, later, 0, true})
 		hear("H6 a new epoch from its middle", Message{Epoch: later, After: 7, Through: 8, Lines: r.line("gap")}, Ack{us, later, 0, true})
 		hear("H6 a new epoch", Message{Epoch: later, Through: 2, To: us, Lines: r.line("c")}, Ack{us, later, 2, false})
-		if clients, _, _ := r.table.Stats(); clients != 3 {
-			t.Errorf("%d clients, want a, b and c", clients)
+		hear("H6 what comes late of the one before", Message{After: 12, Through: 12, Interval: time.Second}, Ack{us, them, 7, true})
+		hear("H6 the new epoch goes on", Message{Epoch: later, After: 2, Through: 3, Lines: r.line("d")}, Ack{us, later, 3, false})
+		if clients, _, _ := r.table.Stats(); clients != 4 {
+			t.Errorf("%d clients, want a, b, c and d", clients)
 		}
 	})
 }
@@ -430,72 +505,22 @@ func TestOneAckStandsForSeveralMessagesAndNoneWaitsLong(t *testing.T) {
 
 func TestLinesThatAreNoneHarmNothingElse(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
-		ahead := time.Now().Add(time.Hour + time.Second).Unix()
 		lines := slices.Concat(r.line("a"),
 			[]byte("AT A +0.000000000 bad +91+1 1\n"),
 			[]byte("AT A-B +0.000000000 bad +1+1 1\n"),
 			[]byte("AT A 0.0 bad +1+1 1\n"),
 			[]byte("\n"),
 			[]byte("IAMAT bad +1+1 1\n"),
-			fmt.Appendf(nil, "AT A +0.000000000 ahead +1+1 %d\n", ahead),
 			[]byte("\x00\xff\n"),
 			r.line("b"),
 			[]byte("AT A +0.000000000 nolf +1+1 1"))
 		r.hear(Message{Through: 10, Lines: lines})
 		clients, _, _ := r.table.Stats()
-		if s := r.link.Stats(); clients != 2 || s.RefusedLines != 8 || s.ReceivedLines != 2 {
+		if s := r.link.Stats(); clients != 2 || s.RefusedLines != 7 || s.ReceivedLines != 2 {
 			t.Errorf("H9 %d clients, %+v", clients, s)
 		}
-		if _, through := r.link.Held(); through != 10 {
-			t.Errorf("H9 through %d, want 10", through)
-		}
-	})
-}
-
-func TestWhatANeighbourTaughtIsNotSentBackAndLagEnds(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
-		r.ack(0, false)
-		r.hear(Message{Through: 1, Lines: r.line("a")})
-		if m := r.sent(); len(m) != 0 {
-			t.Errorf("H4 sent back at once: %+v", m)
-		}
-		r.tell("b")
-		m := r.sent()
-		if len(m) != 1 || m[0].After != 0 || m[0].Through != 2 || strings.Contains(string(m[0].Lines), " a ") {
-			t.Errorf("H4 %+v, want b alone, from behind 0", m)
-		}
-		r.ack(2, false)
-		r.hear(Message{After: 1, Through: 2, Lines: r.line("c")})
-		pass(100 * time.Millisecond)
-		if m := r.sent(); len(m) != 1 || m[0].After != 2 || m[0].Through != 3 || len(m[0].Lines) != 0 {
-			t.Errorf("H4 an empty message should move the neighbour past what it taught: %+v", m)
-		}
-		r.ack(3, false)
-		if s := r.link.Stats(); s.Lag != 0 || s.DuplicateLines != 0 {
-			t.Errorf("%+v", s)
-		}
-	})
-}
-
-func TestAGoodByeTakesTheLinkDownAtOnceAndIsNotUndoneByWhatIsLate(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
-		r.hear(Message{Interval: time.Second})
-		<-r.ups
-		r.hear(Message{Epoch: "00000000000000a9-00000001", Bye: true}) // another run's
-		if !r.link.Up() {
-			t.Error("C19 down by a run that was not heard")
-		}
-		r.hear(Message{Bye: true})
-		if r.link.Up() {
-			t.Fatal("C19 up after a good-bye")
-		}
-		r.ack(0, false)
-		if r.link.Up() {
-			t.Error("C19 up again by what was late")
-		}
-		r.hear(Message{Epoch: "00000000000000b2-00000001"})
-		if !r.link.Up() {
-			t.Error("C19 down after the next run's first sign of life")
+		if a := r.acked(); len(a) != 1 || a[0].Through != 10 || a[0].Rewind {
+			t.Errorf("H9 acked %+v, want it through 10", a)
 		}
 	})
 }
@@ -504,14 +529,14 @@ func TestALinkSaysNothingBeforeTheNameIsItsEdges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, tap: newWireTap(), table: position.New(position.Config{})}
 		links := NewLinks(r.table)
-		r.link = links.Add(Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
+		r.link = links.Add(Config{Neighbour: "B", Epoch: us, Number: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
 			Out: r.tap, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- links.Run(ctx) }()
 		r.tell("a")
 		pass(10 * time.Second)
-		if err := r.link.HandOver(t.Context()); err != nil {
+		if err := r.link.Drain(t.Context()); err != nil {
 			t.Error(err)
 		}
 		cancel()
@@ -524,10 +549,11 @@ func TestALinkSaysNothingBeforeTheNameIsItsEdges(t *testing.T) {
 	})
 }
 
-func TestAHeldLinkAcksAndKeepsItsLinesBack(t *testing.T) {
-	inBubble(t, nil, func(r *rig) {
-		r.link.Hold(true)
+func TestWhoJoinsAcksAndKeepsItsLinesFromThoseWhoAreOpen(t *testing.T) {
+	inBubble(t, func(c *Config) { c.Joins = true }, func(r *rig) {
 		r.ack(0, false)
+		r.tellLevel(LevelOpen, 2)
+		r.acked()
 		r.hear(Message{Through: 1, Lines: r.line("a")})
 		r.tell("b")
 		pass(time.Second)
@@ -537,62 +563,62 @@ func TestAHeldLinkAcksAndKeepsItsLinesBack(t *testing.T) {
 		if a := r.acked(); len(a) != 1 || a[0].Through != 1 {
 			t.Errorf("H7 acked %+v while it joins", a)
 		}
-		r.link.Hold(false)
+		r.link.SetLevel(LevelOpen)
 		if m := r.sent(); len(m) != 1 || m[0].After != 0 || m[0].Through != 2 || strings.Contains(string(m[0].Lines), " a ") {
 			t.Errorf("H7 after the join sent %+v, want b", m)
 		}
 	})
 }
 
-func TestHandingOverWaitsForTheAckAndEndsWithAGoodBye(t *testing.T) {
+func TestDrainWaitsForTheAckAndEndsWithAGoodBye(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		inHand := newHandOver(t)
-		inHand.link.ReceiveAck(Ack{Epoch: them, Of: us})
-		inHand.tell("a")
+		owed := newDraining(t)
+		owed.link.ReceiveAck(time.Now(), Ack{Epoch: them, Of: us})
+		owed.tell("a")
 		done := make(chan error, 1)
-		go func() { done <- inHand.link.HandOver(t.Context()) }()
-		if m := inHand.sent(); len(m) != 1 {
+		go func() { done <- owed.link.Drain(t.Context()) }()
+		if m := owed.sent(); len(m) != 1 {
 			t.Fatalf("C19 sent %+v", m)
 		}
 		select {
 		case err := <-done:
-			t.Fatalf("C19 handed over before the ack: %v", err)
+			t.Fatalf("C19 drained before the ack: %v", err)
 		default:
 		}
-		inHand.ack(1, false)
+		owed.ack(1, false)
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		inHand.stop()
-		if m := inHand.sent(); len(m) != 1 || !m[0].Bye || m[0].After != 1 || m[0].Through != 1 {
+		owed.stop()
+		if m := owed.sent(); len(m) != 1 || !m[0].Bye || m[0].After != 1 || m[0].Through != 1 || m[0].Head != 1 {
 			t.Errorf("C19 last words %+v", m)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		down := newHandOver(t)
+		down := newDraining(t)
 		down.tell("a")
-		if err := down.link.HandOver(t.Context()); err != nil {
+		if err := down.link.Drain(t.Context()); err != nil {
 			t.Errorf("C19 a link that is down is owed nothing: %v", err)
 		}
 		down.stop()
 	})
 }
 
-type handOver struct {
+type draining struct {
 	*rig
 	stop func()
 }
 
-func newHandOver(t *testing.T) handOver {
+func newDraining(t *testing.T) draining {
 	r := &rig{t: t, tap: newWireTap(), table: position.New(position.Config{})}
 	links := NewLinks(r.table)
-	r.link = links.Add(Config{Neighbour: "B", Epoch: us, Holder: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
+	r.link = links.Add(Config{Neighbour: "B", Epoch: us, Number: 1, Window: 4, Heartbeat: time.Second, MaxBytes: func() int { return 64 << 10 },
 		Out: r.tap, Log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- links.Run(ctx) }()
 	r.begin()
-	return handOver{r, func() {
+	return draining{r, func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -614,6 +640,14 @@ func TestPropagationIsToldWhenTheLinkHasCaughtUp(t *testing.T) {
 		}
 		if d := <-told; d < 300*time.Millisecond || d > 2*time.Second {
 			t.Errorf("told %v", d)
+		}
+		// Lines that come after a silence may be old.
+		line = r.line("d")
+		pass(3 * time.Second)
+		r.hear(Message{After: 3, Through: 4, Head: 5, Lines: line})
+		r.hear(Message{After: 4, Through: 5, Lines: r.line("e")})
+		if len(told) != 0 {
+			t.Errorf("told %d times after a silence", len(told))
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 	"herd/edge/wire"
 )
 
-// A peer is one end of a link in memory, with settings of its own.
+// A peer is one end of a link in memory, with its own settings.
 type peer struct {
 	*rig
 	inbox chan func(*Link)
@@ -22,16 +22,16 @@ type peer struct {
 func (p *peer) Send(m *Message) error {
 	c := *m
 	c.Lines = slices.Clone(m.Lines)
-	p.other.inbox <- func(l *Link) { l.Receive(&c) }
+	p.other.inbox <- func(l *Link) { l.Receive(time.Now(), &c) }
 	return nil
 }
 
 func (p *peer) Ack(a Ack) error {
-	p.other.inbox <- func(l *Link) { l.ReceiveAck(a) }
+	p.other.inbox <- func(l *Link) { l.ReceiveAck(time.Now(), a) }
 	return nil
 }
 
-// inPair joins two edges that are set differently, in a bubble, and waits until the link is up.
+// inPair connects two edges with different settings in a bubble, and waits until the link is up.
 func inPair(t *testing.T, a, b Config, f func(a, b *peer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -42,7 +42,7 @@ func inPair(t *testing.T, a, b Config, f func(a, b *peer)) {
 		for i, c := range []Config{a, b} {
 			p := ps[i]
 			p.other = ps[1-i]
-			c.Epoch, c.Holder, c.Out, c.Log = []string{us, them}[i], 1, p, slog.New(slog.DiscardHandler)
+			c.Epoch, c.Number, c.Out, c.Log = []string{us, them}[i], 1, p, slog.New(slog.DiscardHandler)
 			c.MaxBytes = func() int { return wire.MaxAT }
 			links := NewLinks(p.table)
 			p.link = links.Add(c)
@@ -63,16 +63,16 @@ func inPair(t *testing.T, a, b Config, f func(a, b *peer)) {
 			}()
 		}
 		for _, p := range ps {
-			p.link.Reconnected()
+			p.link.Reconnected(time.Now())
 		}
 		pass(2 * max(a.Heartbeat, b.Heartbeat))
 		f(ps[0], ps[1])
 	})
 }
 
-func TestAcksThatLingerKeepToTheNeighboursHeartbeat(t *testing.T) {
+func TestAcksKeepToTheNeighboursHeartbeat(t *testing.T) {
 	inPair(t, Config{Window: 100, Heartbeat: 100 * time.Millisecond},
-		Config{Window: 100, Heartbeat: 10 * time.Second, Linger: time.Second}, func(a, b *peer) {
+		Config{Window: 100, Heartbeat: 10 * time.Second, Gap: time.Second}, func(a, b *peer) {
 			before := a.link.Stats().Rewinds
 			for i := range 200 {
 				a.tell(fmt.Sprint("c", i))
@@ -84,9 +84,9 @@ func TestAcksThatLingerKeepToTheNeighboursHeartbeat(t *testing.T) {
 		})
 }
 
-func TestANeighbourWithASmallerWindowIsNotHeldUpByAcksThatLinger(t *testing.T) {
-	inPair(t, Config{Window: 2, Heartbeat: time.Second, Linger: 20 * time.Millisecond},
-		Config{Window: 64, Heartbeat: time.Second, Linger: 20 * time.Millisecond}, func(a, b *peer) {
+func TestANeighbourWithASmallerWindowIsNotHeldUpByAcks(t *testing.T) {
+	inPair(t, Config{Window: 2, Heartbeat: time.Second, Gap: 20 * time.Millisecond},
+		Config{Window: 64, Heartbeat: time.Second, Gap: 20 * time.Millisecond}, func(a, b *peer) {
 			for i := range 3000 { // some hundred messages
 				a.tell(fmt.Sprint("c", i))
 			}
@@ -100,15 +100,15 @@ func TestANeighbourWithASmallerWindowIsNotHeldUpByAcksThatLinger(t *testing.T) {
 		})
 }
 
-func TestHandingOverDoesNotWaitForAcksThatLinger(t *testing.T) {
-	far := Config{Window: 8, Heartbeat: time.Minute, Linger: time.Second}
+func TestDrainingTakesNoLongerThanAnAck(t *testing.T) {
+	far := Config{Window: 8, Heartbeat: time.Minute, Gap: time.Second}
 	inPair(t, far, far, func(a, b *peer) {
 		a.tell("a")
 		pass(time.Second) // sent
 		pass(10 * time.Millisecond)
 		a.tell("b")
 		begun := time.Now()
-		if err := a.link.HandOver(a.t.Context()); err != nil {
+		if err := a.link.Drain(a.t.Context()); err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(begun); took > 100*time.Millisecond {

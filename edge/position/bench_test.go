@@ -9,18 +9,18 @@ import (
 	"herd/edge/wire"
 )
 
-// fill puts n clients into a table and returns the ids.
+// fill puts n clients into a table and returns their ids.
 func fill(table *Table, n int) {
 	ops := make([]Op, 1)
 	for i := range n {
 		line := benchLine(nil, i, 0)
 		a, _ := wire.ParseAT(line[:len(line)-1])
-		table.PutLine(&ops[0], line, &a)
+		table.PreparePut(&ops[0], line, &a)
 		table.Apply(0, Source{}, ops)
 	}
 }
 
-// benchLine is a line as the herd hands them on, about 85 bytes.
+// benchLine returns an AT line of about 85 bytes, a usual length.
 func benchLine(dst []byte, client, round int) []byte {
 	dst = append(dst, "AT Clark +0.263873386 client-"...)
 	for d := 1_000_000; d > 0; d /= 10 {
@@ -33,9 +33,9 @@ func benchLine(dst []byte, client, round int) []byte {
 	return append(dst, ".959498503\n"...)
 }
 
-// BenchmarkReceiveLine is what a line of a full link message costs: parse and
-// merge, 700 lines a batch of clients in no order, every one newer. What of it is under the
-// table's lock bounds what an edge can store, whatever its cores.
+// BenchmarkReceiveLine measures a line of a full link message: parsing and merging, in batches of
+// 700 lines of clients in random order, each newer than the line held. The time under the table's
+// lock limits what an edge can store, however many cores it has.
 func BenchmarkReceiveLine(b *testing.B) {
 	for _, clients := range []int{100_000, 1_000_000} {
 		b.Run(fmt.Sprint(clients), func(b *testing.B) {
@@ -56,7 +56,7 @@ func BenchmarkReceiveLine(b *testing.B) {
 				for i, line := range lines[k*batch : (k+1)*batch] {
 					younger(line)
 					a, _ := wire.ParseAT(line[:len(line)-1])
-					table.PutLine(&ops[i], line, &a)
+					table.PreparePut(&ops[i], line, &a)
 				}
 				begun := time.Now()
 				table.Apply(0, Source{1, "e"}, ops)
@@ -67,7 +67,7 @@ func BenchmarkReceiveLine(b *testing.B) {
 	}
 }
 
-// younger makes a benchLine a second younger.
+// younger makes a benchLine a second newer.
 func younger(line []byte) {
 	for i := len(line) - len(".959498503\n") - 1; ; i-- {
 		if line[i]++; line[i] <= '9' {
@@ -77,16 +77,16 @@ func younger(line []byte) {
 	}
 }
 
-// batchOf prepares a Put of each line, and returns ops.
+// batchOf prepares a Put per line and returns ops.
 func batchOf(table *Table, ops []Op, lines [][]byte) []Op {
 	for i, line := range lines {
 		a, _ := wire.ParseAT(line[:len(line)-1])
-		table.PutLine(&ops[i], line, &a)
+		table.PreparePut(&ops[i], line, &a)
 	}
 	return ops[:len(lines)]
 }
 
-// wantOutcome checks that all of a batch ended alike.
+// wantOutcome checks that all operations of a batch had this outcome.
 func wantOutcome(b *testing.B, ops []Op, want Outcome) {
 	b.Helper()
 	for i := range ops {
@@ -96,9 +96,8 @@ func wantOutcome(b *testing.B, ops []Op, want Outcome) {
 	}
 }
 
-// BenchmarkNewClient is what a line of a client costs that was not known: parse and
-// store, 700 lines a batch, the table growing to 100,000 clients. It allocates what the
-// table grows by.
+// BenchmarkNewClient measures a line of an unknown client: parsing and storing, in batches of 700
+// lines, while the table grows to 100,000 clients. It allocates what the table grows by.
 func BenchmarkNewClient(b *testing.B) {
 	const batch, batches = 700, 143
 	lines := make([][]byte, batch*batches)
@@ -122,9 +121,8 @@ func BenchmarkNewClient(b *testing.B) {
 	}
 }
 
-// BenchmarkDuplicate is what a line costs that is held already, as one comes from all
-// neighbours but the first: parse and compare, 700 lines a batch of 100,000 clients in no
-// order.
+// BenchmarkDuplicate measures a line that is held already, as it comes from every neighbour but the
+// first: parsing and comparing, in batches of 700 lines of 100,000 clients in random order.
 func BenchmarkDuplicate(b *testing.B) {
 	table := New(Config{})
 	const clients = 100_000
@@ -149,8 +147,8 @@ func BenchmarkDuplicate(b *testing.B) {
 	}
 }
 
-// BenchmarkForget is what a record costs that is forgotten, and one that is looked at and
-// stays, of 100,000 in steps of 1000 as an edge takes them.
+// BenchmarkForget measures a record that is forgotten, and one that is looked at and stays, among
+// 100,000 in steps of 1000, as an edge does it.
 func BenchmarkForget(b *testing.B) {
 	const clients, step = 100_000, 1000
 	lines := make([][]byte, clients)
@@ -191,17 +189,20 @@ func BenchmarkForget(b *testing.B) {
 	})
 }
 
-// BenchmarkReadLine is what a line costs on its way from the table to a message: to one
-// to whom all is news, and to a neighbour that has taught us every other line (H4).
+// BenchmarkReadLine measures a line on its way from the table to a message: for a neighbour that
+// lacks all lines, with and without an idle second hand (H3), and for a neighbour from which every
+// other line came (H4).
 func BenchmarkReadLine(b *testing.B) {
 	const clients = 100_000
 	for _, c := range []struct {
 		name string
 		to   Source
+		hand *Hand
 		want int
 	}{
-		{"all", Source{}, clients},
-		{"neighbour", Source{1, "e"}, clients / 2},
+		{"all", Source{}, nil, clients},
+		{"resting", Source{}, new(Hand), clients},
+		{"neighbour", Source{1, "e"}, nil, clients / 2},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			table := New(Config{})
@@ -216,7 +217,7 @@ func BenchmarkReadLine(b *testing.B) {
 			b.ResetTimer()
 			for n := 0; n < b.N; {
 				var span Span
-				dst, span = table.Read(dst[:0], cursor, 1<<16, c.to, 0)
+				dst, span = table.Read(dst[:0], cursor, 1<<16, c.to, 0, c.hand)
 				n += span.Lines
 				lines += span.Lines
 				if cursor = span.Through; cursor == span.Head {

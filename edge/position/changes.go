@@ -1,6 +1,9 @@
 package position
 
-import "sort"
+import (
+	"sort"
+	"unsafe"
+)
 
 // segmentLen makes a segment just fit an allocation of 8 KiB.
 const segmentLen = 1020
@@ -39,7 +42,7 @@ func (c *changes) add(slot uint32, revision uint64, records *records) {
 		s.base, s.n = revision, 0
 		c.segments = append(c.segments, s)
 		// Two segments cleaned for one filled: entries stay below about 1.7 a record.
-		count := records.live
+		count := records.live + records.gone
 		for i := 0; i < 2 && len(c.segments)*segmentLen > count+count/4+2*segmentLen; i++ {
 			c.clean(records)
 		}
@@ -48,6 +51,15 @@ func (c *changes) add(slot uint32, revision uint64, records *records) {
 	s := c.segments[last]
 	s.slot[s.n], s.off[s.n] = slot, uint32(revision-s.base)
 	s.n++
+}
+
+// bytes is what the order takes.
+func (c *changes) bytes() int {
+	n := len(c.segments)
+	if c.spare != nil {
+		n++
+	}
+	return n * int(unsafe.Sizeof(segment{}))
 }
 
 // clean drops the overtaken entries of the segment under the hand and joins it
@@ -83,6 +95,35 @@ func (c *changes) clean(records *records) {
 	}
 	c.segments = append(c.segments[:c.hand], c.segments[c.hand+1:]...)
 	c.spare = s
+}
+
+// scanMost bounds how many entries one scan looks at, and so how long it holds the lock.
+const scanMost = 2048
+
+// scan shows take the records that changed behind a cursor, oldest change first, and returns
+// where the cursor goes. It stops before a record for which take returns false, and after
+// scanMost entries; end reports whether it came to the end of the order. A record that has
+// changed again is met only at its newest place. The caller holds the lock.
+//
+// All readers of the order use it (H3): the links, the journal, and whatever else follows the
+// changes. Only take decides what a reader wants of a record.
+func (t *Table) scan(after uint64, take func(Record) bool) (through uint64, end bool) {
+	through = after
+	seg, at := t.changes.after(after)
+	for left := scanMost; seg < len(t.changes.segments); seg, at = seg+1, 0 {
+		s := t.changes.segments[seg]
+		for ; at < s.n; at++ {
+			if left--; left < 0 {
+				return through, false
+			}
+			revision, slot := s.revision(at), s.slot[at]
+			if r := t.records.at(slot); r.revision == revision && !take(Record{t, r, slot}) { // or it was overtaken
+				return through, false
+			}
+			through = revision
+		}
+	}
+	return max(through, t.head), true // also past what was cleaned up at the end
 }
 
 // after finds the first entry with a revision beyond the given one: its segment

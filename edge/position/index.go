@@ -9,6 +9,7 @@ const shards = 256
 // the slot + 1, so that neither growing nor most misses touch a record.
 type index struct {
 	shard [shards]shard
+	size  int // bytes of all shards, as the allocator counts them
 }
 
 type shard struct {
@@ -73,7 +74,9 @@ func (x *index) likely(hash uint64) uint32 {
 func (x *index) add(hash uint64, slot uint32) {
 	s := x.of(hash)
 	if s.used >= len(s.entries)*7/8 {
+		x.size -= allocated(8 * len(s.entries))
 		s.grow()
+		x.size += allocated(8 * len(s.entries))
 	}
 	s.put(hash&^0xffffffff | uint64(slot+1))
 	s.used++

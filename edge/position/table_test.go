@@ -14,8 +14,8 @@ import (
 
 const second = int64(time.Second)
 
-// at writes an AT line with its LF: the client's time is stamp seconds, receipt
-// skew seconds later.
+// at returns an AT line with its LF: the client's time is stamp seconds, and receipt is skew
+// seconds later.
 func at(edge, client, location string, stamp, skew float64) []byte {
 	line := fmt.Appendf(nil, "AT %s ", edge)
 	line = wire.AppendSkew(line, int64(skew*1e9))
@@ -37,9 +37,9 @@ func apply(t testing.TB, table *Table, now int64, from Source, kind Kind, lines 
 	for i, line := range lines {
 		a := parse(t, line)
 		if kind == PutOwn {
-			table.PutOwnLine(&ops[i], line, &wire.IAMAT{Client: a.Client, Location: a.Location, Time: a.Time, Stamp: a.Stamp}, a.Receipt)
+			table.PreparePutOwn(&ops[i], line, &wire.IAMAT{Client: a.Client, Location: a.Location, Time: a.Time, Point: a.Point, Stamp: a.Stamp}, a.Receipt)
 		} else {
-			table.PutLine(&ops[i], line, &a)
+			table.PreparePut(&ops[i], line, &a)
 		}
 	}
 	table.Apply(now, from, ops)
@@ -48,7 +48,7 @@ func apply(t testing.TB, table *Table, now int64, from Source, kind Kind, lines 
 
 func held(table *Table, now int64, client string) string {
 	ops := make([]Op, 1)
-	table.GetLine(&ops[0], []byte(client))
+	table.PrepareGet(&ops[0], []byte(client))
 	table.Apply(now, Source{}, ops)
 	if ops[0].Outcome != Held {
 		return ""
@@ -82,7 +82,7 @@ func TestNewerIsDecidedInTheOrderOfS2(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o, n := parse(t, c.older), parse(t, c.newer)
-			if Compare(&o, &n, c.older, c.newer) >= 0 || Compare(&n, &o, c.newer, c.older) <= 0 {
+			if wire.Compare(&o, &n, c.older, c.newer) >= 0 || wire.Compare(&n, &o, c.newer, c.older) <= 0 {
 				t.Errorf("%q is not older than %q", c.older, c.newer)
 			}
 			for _, order := range [][][]byte{{c.older, c.newer}, {c.newer, c.older}} {
@@ -96,17 +96,17 @@ func TestNewerIsDecidedInTheOrderOfS2(t *testing.T) {
 	}
 }
 
-// anyLine draws from few clients, times, skews, places and edges, so that every tie is met.
+// anyLine draws from few clients, times, skews, places and edges, so that every kind of tie occurs.
 func anyLine(clients int) *rapid.Generator[[]byte] {
 	return rapid.Custom(func(t *rapid.T) []byte {
 		stamp := rapid.SampledFrom([]string{"0", "100", "100.0", "100.000000000", "100.0000000009", "160", "160.000000001", "5000", "9200000000"}).Draw(t, "time")
-		ns, err := wire.ParseTime([]byte(stamp))
+		m, err := wire.ParseIAMAT([]byte("c +1+1 " + stamp))
 		if err != nil {
 			t.Fatal(err)
 		}
 		receipt := rapid.SampledFrom([]int64{0, 100, 101, 4940}).Draw(t, "receipt") * second
 		line := fmt.Appendf(nil, "AT %s ", rapid.SampledFrom([]string{"A", "B", "Clark_2"}).Draw(t, "edge"))
-		line = wire.AppendSkew(line, receipt-ns)
+		line = wire.AppendSkew(line, receipt-m.Stamp)
 		client := rapid.SampledFrom([]string{"c", "kiwi.cs.ucla.edu", string(bytes.Repeat([]byte{0xff}, 300))}).Draw(t, "client")
 		return fmt.Appendf(line, " %s%d %s %s\n", client, rapid.IntRange(0, clients-1).Draw(t, "n"),
 			rapid.SampledFrom([]string{"+1+1", "+1.0+1", "-1-1/"}).Draw(t, "location"), stamp)
@@ -116,7 +116,7 @@ func anyLine(clients int) *rapid.Generator[[]byte] {
 func TestAnyOrderAnyRepetitionAnySplitHoldsTheSameBytes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := rapid.SliceOfN(anyLine(3), 1, 40).Draw(t, "lines")
-		// The oracle knows Compare alone.
+		// The oracle uses only Compare.
 		want := map[string][]byte{}
 		for _, line := range all {
 			a, err := wire.ParseAT(line[:len(line)-1])
@@ -125,13 +125,14 @@ func TestAnyOrderAnyRepetitionAnySplitHoldsTheSameBytes(t *testing.T) {
 			}
 			if old, ok := want[string(a.Client)]; ok {
 				b, _ := wire.ParseAT(old[:len(old)-1])
-				if Compare(&a, &b, line, old) <= 0 {
+				if wire.Compare(&a, &b, line, old) <= 0 {
 					continue
 				}
 			}
 			want[string(a.Client)] = line
 		}
-		// Three edges see the lines in parts, then each other's tables, until all saw all.
+		// Three edges get the lines in parts, and then each other's tables, until all have seen
+		// all.
 		tables := []*Table{New(Config{}), New(Config{}), New(Config{})}
 		merge := func(to *Table, from Source, part [][]byte) {
 			for len(part) > 0 {
@@ -139,7 +140,7 @@ func TestAnyOrderAnyRepetitionAnySplitHoldsTheSameBytes(t *testing.T) {
 				ops := make([]Op, n)
 				for i, line := range part[:n] {
 					a, _ := wire.ParseAT(line[:len(line)-1])
-					to.PutLine(&ops[i], line, &a)
+					to.PreparePut(&ops[i], line, &a)
 				}
 				to.Apply(0, from, ops)
 				part = part[n:]
@@ -156,11 +157,11 @@ func TestAnyOrderAnyRepetitionAnySplitHoldsTheSameBytes(t *testing.T) {
 			for i := range tables {
 				from := tables[(i+2)%3]
 				var part [][]byte
-				dst, _ := from.Read(nil, 0, 1<<20, Source{}, 0)
+				dst, _ := from.Read(nil, 0, 1<<20, Source{}, 0, nil)
 				for l := range bytes.Lines(dst) {
 					part = append(part, l)
 				}
-				merge(tables[i], Source{Holder: 1, Epoch: "x"}, part)
+				merge(tables[i], Source{Neighbour: 1, Epoch: "x"}, part)
 			}
 		}
 		var state []string
@@ -169,7 +170,7 @@ func TestAnyOrderAnyRepetitionAnySplitHoldsTheSameBytes(t *testing.T) {
 		}
 		slices.Sort(state)
 		for i, table := range tables {
-			dst, _ := table.Read(nil, 0, 1<<20, Source{}, 0)
+			dst, _ := table.Read(nil, 0, 1<<20, Source{}, 0, nil)
 			got := lines(dst)
 			slices.Sort(got)
 			if !slices.Equal(got, state) {
@@ -189,9 +190,9 @@ func TestARecordKnowsWhereItsClientIsInTheLine(t *testing.T) {
 				t.Fatal(err)
 			}
 			if rapid.Bool().Draw(t, "own") {
-				table.PutOwnLine(&ops[0], line, &wire.IAMAT{Client: a.Client, Location: a.Location, Time: a.Time, Stamp: a.Stamp}, a.Receipt)
+				table.PreparePutOwn(&ops[0], line, &wire.IAMAT{Client: a.Client, Location: a.Location, Time: a.Time, Point: a.Point, Stamp: a.Stamp}, a.Receipt)
 			} else {
-				table.PutLine(&ops[0], line, &a)
+				table.PreparePut(&ops[0], line, &a)
 			}
 			table.Apply(0, Source{}, ops)
 			slot, ok := table.find(&ops[0])
@@ -211,16 +212,22 @@ func TestAnIAMATThatIsOlderOrRepeatedStoresNothing(t *testing.T) {
 		name         string
 		first, again []byte
 		want         Outcome
+		retain       time.Duration
 	}{
-		{"C11 older", at("A", "c", place, 100, 1), at("A", "c", "+1+1", 99, 5), Older},
-		{"C11 same time and place, received later", at("A", "c", place, 100, 1), at("A", "c", place, 100, 5), Same},
-		{"C11 same time to the nanosecond", []byte("AT A +1.000000000 c +1+1 5\n"), []byte("AT A +2.000000000 c +1+1 5.0000000009\n"), Same},
-		{"C11 a far future repeated is no newer for its later receipt", at("A", "c", place, 9e9, 1000-9e9), at("A", "c", place, 9e9, 2000-9e9), Same},
-		{"C11 same time, other place", at("A", "c", place, 100, 1), at("A", "c", "+1+1", 100, 5), Stored},
-		{"C11 newer", at("A", "c", place, 100, 1), at("A", "c", place, 101, 1), Stored},
+		{"C11 older", at("A", "c", place, 100, 1), at("A", "c", "+1+1", 99, 5), Older, 0},
+		{"C11 same time and place, received later", at("A", "c", place, 100, 1), at("A", "c", place, 100, 5), Same, 0},
+		{"C11 same time to the nanosecond", []byte("AT A +1.000000000 c +1+1 5\n"), []byte("AT A +2.000000000 c +1+1 5.0000000009\n"), Same, 0},
+		{"C11 a far future repeated is no newer for its later receipt", at("A", "c", place, 9e9, 1000-9e9), at("A", "c", place, 9e9, 2000-9e9), Same, 0},
+		{"C11 the same again, where the first edge's clock was two hours slow", at("A", "c", place, 10_000, -7200), at("B", "c", place, 10_000, 2), Stored, 0},
+		{"C11 the same again, where this edge's clock is two hours slow", at("A", "c", place, 10_000, 2), at("B", "c", place, 10_000, -7200), Same, 0},
+		{"S4 the same again, where both edges' clocks are slow, the first one's more", at("A", "c", place, 10_000, -7200), at("B", "c", place, 10_000, -1200), Stored, 24 * time.Hour},
+		{"C11 the same where nothing is forgotten", at("A", "c", place, 10_000, -7200), at("B", "c", place, 10_000, -1200), Same, 0},
+		{"C11 a far future repeated within a minute", at("A", "c", place, 9e9, 1000-9e9), at("A", "c", place, 9e9, 1060-9e9), Same, 24 * time.Hour},
+		{"C11 same time, other place", at("A", "c", place, 100, 1), at("A", "c", "+1+1", 100, 5), Stored, 0},
+		{"C11 newer", at("A", "c", place, 100, 1), at("A", "c", place, 101, 1), Stored, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			table := New(Config{})
+			table := New(Config{Retain: c.retain})
 			apply(t, table, 0, Source{}, PutOwn, c.first)
 			head := table.Head()
 			if got := apply(t, table, 0, Source{}, PutOwn, c.again)[0].Outcome; got != c.want {
@@ -229,12 +236,55 @@ func TestAnIAMATThatIsOlderOrRepeatedStoresNothing(t *testing.T) {
 			if stored := table.Head() != head; stored != (c.want == Stored) {
 				t.Errorf("a new revision: %v", stored)
 			}
-			if c.want == Same { // from a neighbour S2 alone decides
-				if got := apply(t, table, 0, Source{}, Put, c.again)[0].Outcome; got != Stored {
-					t.Errorf("C11 from a neighbour: outcome %d, want it stored", got)
+			if c.want == Same { // for a neighbour's line only S2 decides
+				a, b := parse(t, c.first), parse(t, c.again)
+				newer := Older
+				if wire.Compare(&a, &b, c.first, c.again) < 0 {
+					newer = Stored
+				}
+				if got := apply(t, table, 0, Source{}, Put, c.again)[0].Outcome; got != newer {
+					t.Errorf("C11 from a neighbour: outcome %d, want %d", got, newer)
 				}
 			}
 		})
+	}
+}
+
+func TestAnOlderIAMATIsToldByHowMuch(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		retain     time.Duration
+		stamp, now float64
+		outcome    Outcome
+		behind     float64
+	}{
+		{"C11 a little", 0, 9999.5, 10_000, Older, 0.5},
+		{"C11 much", 0, 10_000 - 604.8, 10_000, Older, 604.8},
+		{"C11 repeated", 0, 10_000, 10_000, Same, 0},
+		{"S3 newer", 0, 10_001, 10_000, Stored, 0},
+		{"S4 past, and newer is held", time.Hour, 10, 10_000, Expired, 9990},
+		{"S4 past, and so is what is held", time.Hour, 10, 20_000, Expired, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			table := New(Config{Retain: c.retain})
+			apply(t, table, 10_000*second, Source{}, PutOwn, at("A", "c", "+1+1", 10_000, 0))
+			ops := apply(t, table, int64(c.now)*second, Source{}, PutOwn, at("A", "c", "+1+1", c.stamp, 0))
+			if op := ops[0]; op.Outcome != c.outcome || op.Behind != int64(c.behind*1e9) {
+				t.Errorf("outcome %v, older by %v, want %v by %v s", op.Outcome, time.Duration(op.Behind), c.outcome, c.behind)
+			}
+			// An Op is reused.
+			a := parse(t, at("A", "other", "+1+1", 20_000, 0))
+			table.PreparePutOwn(&ops[0], at("A", "other", "+1+1", 20_000, 0), &wire.IAMAT{Client: a.Client, Location: a.Location, Time: a.Time, Point: a.Point, Stamp: a.Stamp}, a.Receipt)
+			table.Apply(20_000*second, Source{}, ops)
+			if ops[0].Outcome != Stored || ops[0].Behind != 0 {
+				t.Errorf("used again: %v, %v", ops[0].Outcome, ops[0].Behind)
+			}
+		})
+	}
+	table := New(Config{Retain: time.Hour})
+	ops := apply(t, table, 10_000*second, Source{}, PutOwn, at("A", "c", "+1+1", 10, 0))
+	if ops[0].Outcome != Expired || ops[0].Behind != 0 {
+		t.Errorf("S4 of a client that is not known: %v, %v", ops[0].Outcome, ops[0].Behind)
 	}
 }
 
@@ -254,7 +304,7 @@ func TestReadersFollowTheOrderOfChangesAndMeetEachRecordOnce(t *testing.T) {
 	for i := range 10 {
 		apply(t, table, 0, Source{}, Put, at("A", "busy", "+1+1", float64(i), 0), at("A", fmt.Sprint("c", i), "+1+1", 1, 0))
 	}
-	got, span := table.Read(nil, 0, 1<<20, Source{}, 0)
+	got, span := table.Read(nil, 0, 1<<20, Source{}, 0, nil)
 	if span.Through != 20 || span.Head != 20 || span.Lines != 11 {
 		t.Errorf("span %+v, want 11 lines through 20", span)
 	}
@@ -264,7 +314,7 @@ func TestReadersFollowTheOrderOfChangesAndMeetEachRecordOnce(t *testing.T) {
 	limit := len(at("A", "c0", "+1+1", 1, 0)) * 3
 	var pieces []byte
 	for cursor := uint64(0); ; {
-		piece, s := table.Read(nil, cursor, limit, Source{}, 0)
+		piece, s := table.Read(nil, cursor, limit, Source{}, 0, nil)
 		if len(piece) > limit {
 			t.Fatalf("%d bytes, limit %d", len(piece), limit)
 		}
@@ -278,8 +328,8 @@ func TestReadersFollowTheOrderOfChangesAndMeetEachRecordOnce(t *testing.T) {
 	}
 }
 
-// TestTheOrderOfChangesEqualsANaiveOne drives table and model through enough
-// changes that segments are cleaned and joined many times.
+// TestTheOrderOfChangesEqualsANaiveOne runs the table and a model through so many changes that
+// segments are cleaned and joined many times.
 func TestTheOrderOfChangesEqualsANaiveOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := New(Config{})
@@ -293,7 +343,7 @@ func TestTheOrderOfChangesEqualsANaiveOne(t *testing.T) {
 			line := at("A", client, "+1+1", float64(i), 0)
 			a, _ := wire.ParseAT(line[:len(line)-1])
 			ops := make([]Op, 1)
-			table.PutLine(&ops[0], line, &a)
+			table.PreparePut(&ops[0], line, &a)
 			table.Apply(0, Source{}, ops)
 			delete(byRevision, newest[client])
 			newest[client] = ops[0].Revision
@@ -307,7 +357,7 @@ func TestTheOrderOfChangesEqualsANaiveOne(t *testing.T) {
 				}
 			}
 			for cursor := after; cursor < table.Head(); {
-				piece, s := table.Read(nil, cursor, 1<<12, Source{}, 0)
+				piece, s := table.Read(nil, cursor, 1<<12, Source{}, 0, nil)
 				if s.Through <= cursor {
 					t.Fatalf("no progress at %d of %d", cursor, s.Head)
 				}
@@ -330,7 +380,7 @@ func TestWhatANeighboursEpochHoldsIsNotSentBackToIt(t *testing.T) {
 	table := New(Config{})
 	a, b := at("A", "a", "+1+1", 1, 0), at("A", "b", "+1+1", 1, 0)
 	read := func(to Source) int {
-		_, span := table.Read(nil, 0, 1<<20, to, 0)
+		_, span := table.Read(nil, 0, 1<<20, to, 0, nil)
 		if span.Through != table.Head() {
 			t.Errorf("through %d, want %d: the cursor passes what is left out", span.Through, table.Head())
 		}
@@ -352,7 +402,7 @@ func TestWhatANeighboursEpochHoldsIsNotSentBackToIt(t *testing.T) {
 	if got := read(Source{2, "e1"}); got != 1 {
 		t.Errorf("H4 a line of the journal came with the first that a neighbour says: %d lines, want only the other", got)
 	}
-	apply(t, table, 0, Source{Holder: 3}, Put, b)
+	apply(t, table, 0, Source{Neighbour: 3}, Put, b)
 	apply(t, table, 0, Source{3, "e1"}, Put, a)
 	if got := read(Source{3, "e1"}); got != 1 {
 		t.Errorf("H4 only what an epoch taught is known of it: %d lines, want 1", got)
@@ -370,6 +420,37 @@ func TestWhatANeighboursEpochHoldsIsNotSentBackToIt(t *testing.T) {
 	apply(t, table, 0, Source{}, Put, at("A", "c", "+1+1", 2, 0))
 	if got := read(Source{1, "e2"}); got != 3 {
 		t.Errorf("H4 what changed since is not held: %d lines, want 3", got)
+	}
+}
+
+func TestATouchedRecordIsNotKnownToBeHeld(t *testing.T) {
+	a, older := at("A", "a", "+1+1", 2, 0), at("A", "a", "+1+1", 1, 0)
+	for name, touch := range map[string]func(*Table){
+		"D1 an older IAMAT makes it this edge's own": func(table *Table) {
+			apply(t, table, 2*second, Source{}, PutOwn, older)
+		},
+		"D2 the journal held an older line": func(table *Table) {
+			ops := make([]Op, 1)
+			if _, err := table.PreparePutKept(&ops[0], older, 7); err != nil {
+				t.Fatal(err)
+			}
+			table.Apply(2*second, Source{}, ops)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := New(Config{Journal: true})
+			apply(t, table, 2*second, Source{1, "e1"}, Put, a)
+			// The neighbour has restarted, and its messages do not mention it.
+			apply(t, table, 2*second, Source{1, "e2"}, Put, at("A", "b", "+1+1", 2, 0))
+			before := table.Head()
+			touch(table)
+			if table.Head() != before+1 {
+				t.Fatalf("the head is %d, was %d: nothing was touched", table.Head(), before)
+			}
+			if got, _ := table.Read(nil, 0, 1<<16, Source{1, "e2"}, 3*second, nil); string(got) != string(a) {
+				t.Errorf("H4 the new epoch is sent %q, want %q", got, a)
+			}
+		})
 	}
 }
 
@@ -424,45 +505,8 @@ func TestAReaderIsWokenOnceForWhatIsBehindItsCursor(t *testing.T) {
 	}
 }
 
-func TestRetentionForgetsAndStaysForgotten(t *testing.T) {
-	table := New(Config{Retain: time.Minute})
-	old, young := at("A", "old", "+1+1", 100, 1), at("A", "young", "+1+1", 130, 1)
-	future := at("A", "future", "+1+1", 9e9, 101-9e9) // effective: 161
-	apply(t, table, 101*second, Source{}, PutOwn, old, young, future)
-	now := 160 * second
-	if got := held(table, now-1, "old"); got != string(old) {
-		t.Errorf("S4 a nanosecond before its time: held %q", got)
-	}
-	if got := held(table, now, "old"); got != "" {
-		t.Errorf("S4 at its time, before Forget: held %q", got)
-	}
-	for _, kind := range []Kind{Put, PutOwn} {
-		if got := apply(t, table, now, Source{}, kind, at("A", "old", "+1+1", 100, 9))[0].Outcome; got != Expired {
-			t.Errorf("S4 a line past its time: outcome %d, want Expired", got)
-		}
-	}
-	if _, span := table.Read(nil, 0, 1<<20, Source{}, now); span.Lines != 2 {
-		t.Errorf("S4 read %d lines, want 2", span.Lines)
-	}
-	for end := false; !end; {
-		_, end = table.Forget(now, 1, nil)
-	}
-	if clients, _, forgotten := table.Stats(); clients != 2 || forgotten != 1 {
-		t.Errorf("S4 %d clients, %d forgotten; want 2, 1", clients, forgotten)
-	}
-	if got := apply(t, table, now, Source{}, PutOwn, at("B", "old", "+1+1", 150, 1))[0].Outcome; got != Stored {
-		t.Errorf("S4 what comes later is stored: outcome %d", got)
-	}
-	for end := false; !end; {
-		_, end = table.Forget(221*second, 2, nil)
-	}
-	if clients, _, _ := table.Stats(); clients != 0 {
-		t.Errorf("S4 a far future is forgotten by its effective time: %d clients left", clients)
-	}
-}
-
-// TestForgettingFindsAllOthersAgain churns the index: what is added and removed
-// in any order never hides another entry.
+// TestForgettingFindsAllOthersAgain adds and removes index entries in any order: none may hide
+// another entry.
 func TestForgettingFindsAllOthersAgain(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := New(Config{Retain: time.Minute})
@@ -476,7 +520,7 @@ func TestForgettingFindsAllOthersAgain(t *testing.T) {
 				line := at("A", client, "+1+1", float64(now/second), 0)
 				a, _ := wire.ParseAT(line[:len(line)-1])
 				ops := make([]Op, 1)
-				table.PutLine(&ops[0], line, &a)
+				table.PreparePut(&ops[0], line, &a)
 				table.Apply(now, Source{}, ops)
 				model[client] = string(line)
 			}
@@ -490,7 +534,7 @@ func TestForgettingFindsAllOthersAgain(t *testing.T) {
 			for i := range 200 {
 				client := fmt.Sprint("client", i)
 				ops := make([]Op, 1)
-				table.GetLine(&ops[0], []byte(client))
+				table.PrepareGet(&ops[0], []byte(client))
 				table.Apply(now, Source{}, ops)
 				if got := string(ops[0].Line); got != model[client] {
 					t.Fatalf("%s: held %q, want %q", client, got, model[client])
@@ -500,7 +544,7 @@ func TestForgettingFindsAllOthersAgain(t *testing.T) {
 	})
 }
 
-// TestRoomIsUsedAgain: what was forgotten or outgrown makes room for what comes.
+// TestRoomIsUsedAgain: the space of forgotten and outgrown lines is reused.
 func TestRoomIsUsedAgain(t *testing.T) {
 	table := New(Config{Retain: time.Minute})
 	room := func() (bytes int) {
@@ -524,7 +568,7 @@ func TestRoomIsUsedAgain(t *testing.T) {
 			_, end = table.Forget(now+100*second, 500, nil)
 		}
 		switch round {
-		case 2: // by now the rounds' numbers have one digit each, and all classes their chunks
+		case 2: // from now on the rounds' numbers have the same length, and all classes have their chunks
 			first = room()
 		default:
 			if got := room(); round > 2 && got > first+4*chunkBytes {
@@ -539,7 +583,7 @@ func TestLinesOfAllSizesKeepTheirBytes(t *testing.T) {
 	for round := range 3 {
 		for n := 1; n <= 1024; n += 7 {
 			client := string(bytes.Repeat([]byte{'x'}, n))
-			// Other numbers of fraction digits move lines to other classes.
+			// Another number of fraction digits moves lines to other classes.
 			line := fmt.Appendf(nil, "AT A +0.000000000 %s +1+1 %d.%s\n", client, round, bytes.Repeat([]byte{'0'}, 1+(n+round*5)%40))
 			apply(t, table, 0, Source{}, Put, line)
 			if got := held(table, 0, client); got != string(line) {
@@ -572,11 +616,11 @@ func TestMergingAllocatesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			table.PutLine(&ops[k], b, &a)
+			table.PreparePut(&ops[k], b, &a)
 		}
 		table.Wait(r, table.head)
 		table.Apply(0, Source{1, "e"}, ops)
-		dst, _ = table.Read(dst[:0], table.head-n, 1<<16, Source{2, "f"}, 0)
+		dst, _ = table.Read(dst[:0], table.head-n, 1<<16, Source{2, "f"}, 0, nil)
 	}
 	for range 200 { // let pools, segments and chunks grow
 		step()
@@ -593,7 +637,7 @@ func TestClientsWhoseHashesAgreeAreDifferentClients(t *testing.T) {
 		ops := make([]Op, len(clients))
 		for i, client := range clients {
 			prepare(&ops[i], client)
-			ops[i].hash = 42 // in a table of a million clients there are pairs like this
+			ops[i].hash = 42 // a table of a million clients has such pairs
 		}
 		table.Apply(0, Source{}, ops)
 		return ops
@@ -602,13 +646,13 @@ func TestClientsWhoseHashesAgreeAreDifferentClients(t *testing.T) {
 		for i, op := range batch(func(op *Op, client string) {
 			line := at("Clark", client, "+1+1", float64(moved), 0)
 			a := parse(t, line)
-			table.PutLine(op, line, &a)
+			table.PreparePut(op, line, &a)
 		}) {
 			if op.Outcome != Stored {
 				t.Errorf("S1 %s at %d: outcome %v, want stored", clients[i], moved, op.Outcome)
 			}
 		}
-		for i, op := range batch(func(op *Op, client string) { table.GetLine(op, []byte(client)) }) {
+		for i, op := range batch(func(op *Op, client string) { table.PrepareGet(op, []byte(client)) }) {
 			if want := at("Clark", clients[i], "+1+1", float64(moved), 0); !bytes.Equal(op.Line, want) {
 				t.Errorf("S1 of %s it holds %q, want %q", clients[i], op.Line, want)
 			}

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -21,21 +22,29 @@ const (
 	benchAnswer = "AT Clark +0.263873386 kiwi.cs.ucla.edu +34.068930-118.445127 1621464827.959498503\n"
 )
 
-// constant answers every line with the same.
+// constant gives the same answer to every line.
 type constant struct{}
 
-func (constant) Open(string, *tls.ConnectionState) Session { return constant{} }
-func (constant) Take(_ time.Time, lines []byte, out *Answers) {
-	for range bytes.Count(lines, []byte{'\n'}) {
-		out.Append([]byte(benchAnswer))
+func (constant) Open(string, netip.Addr, *tls.ConnectionState) Session { return constant{} }
+func (constant) Take(_ time.Time, lines []byte, out *Answers) (taken int) {
+	for out.Room() > 0 && taken < len(lines) {
+		some := lines[taken:min(len(lines), taken+4<<10)]
+		if taken+len(some) < len(lines) {
+			some = some[:bytes.LastIndexByte(some, '\n')+1]
+		}
+		for range bytes.Count(some, []byte{'\n'}) {
+			out.Append([]byte(benchAnswer))
+		}
+		taken += len(some)
 	}
+	return taken
 }
 func (constant) Overlong(time.Time, []byte, []byte, *Answers) {}
 func (constant) Close()                                       {}
 
-// BenchmarkCommands is commands over 50 connections with 32 on their way on each,
-// by this server and by the least that could serve them: a bufio.Scanner and a
-// bufio.Writer a connection, without a promise.
+// BenchmarkCommands measures commands over 50 connections, with 32 in flight on each: by this
+// server, and by the least that could serve them, a bufio.Scanner and a bufio.Writer per connection
+// without any guarantee.
 func BenchmarkCommands(b *testing.B) {
 	b.Run("herd", func(b *testing.B) {
 		ln := listen(b)
@@ -122,10 +131,10 @@ func load(b *testing.B, addr string, conns, deep int) {
 	b.StopTimer()
 }
 
-// BenchmarkTake is the server's own share of a read of 32 commands, without sockets.
+// BenchmarkTake measures the server's own share of a read of 32 commands, without sockets.
 func BenchmarkTake(b *testing.B) {
 	s := New(Config{}, constant{})
-	c := newConn(s, &nowhere{}, 0)
+	c := newConn(s, &nowhere{})
 	c.nc, c.session = &c.socket, constant{}
 	commands := bytes.Repeat([]byte(benchLine), 32)
 	c.borrow(&s.buffers)
@@ -140,14 +149,14 @@ type nowhere struct{ tape }
 
 func (*nowhere) Write(p []byte) (int, error) { return len(p), nil }
 
-// raceDetector is on: pools then forget at random, and stacks are larger.
+// raceDetector: pools then drop objects at random, and stacks are larger.
 var raceDetector bool
 
 func TestCommandsAllocateNothing(t *testing.T) {
 	r := serve(t, Config{}, constant{})
 	c := r.dial()
 	commands := bytes.Repeat([]byte(benchLine), 32)
-	commands = append(commands, "IAMAT"...) // the rest comes with the next
+	commands = append(commands, "IAMAT"...) // the rest comes with the next read
 	answers := make([]byte, 32*len(benchAnswer))
 	round := func() {
 		if _, err := c.Write(commands); err != nil {
@@ -165,9 +174,9 @@ func TestCommandsAllocateNothing(t *testing.T) {
 	}
 }
 
-// TestAnIdleConnectionIsSmall counts what Go keeps for a connection. The clients
-// are bare sockets, for which it keeps nothing.
-func TestAnIdleConnectionIsSmall(t *testing.T) { // issue: at most 5 KiB
+// TestAnIdleConnectionIsSmall measures the memory that Go uses per connection. The clients are raw
+// sockets, for which Go keeps nothing.
+func TestAnIdleConnectionIsSmall(t *testing.T) {
 	n := 500
 	if os.Getenv("HERD_TEST") == "full" {
 		n = 5000
@@ -204,7 +213,14 @@ func TestAnIdleConnectionIsSmall(t *testing.T) { // issue: at most 5 KiB
 		}
 	}
 	eventually(t, "all are served", func() bool { return r.Stats().Connections == n })
-	silent := (size() - before) / uint64(n)
+	// A goroutine that does not wait yet has a larger stack, and the collector shrinks stacks one
+	// by one. What counts is the size at the end.
+	var silent uint64
+	each := func() uint64 { return max(size(), before) - before }
+	eventually(t, "a connection that said nothing takes at most 5 KiB", func() bool {
+		silent = each() / uint64(n)
+		return silent <= 5<<10 || raceDetector
+	})
 	for _, fd := range fds {
 		if _, err := syscall.Write(fd, []byte(benchLine)); err != nil {
 			t.Fatal(err)
@@ -213,9 +229,5 @@ func TestAnIdleConnectionIsSmall(t *testing.T) { // issue: at most 5 KiB
 			t.Fatal(err)
 		}
 	}
-	spoken := (size() - before) / uint64(n)
-	t.Logf("%d bytes a connection that said nothing, %d after a command", silent, spoken)
-	if silent > 5<<10 && !raceDetector {
-		t.Errorf("%d bytes a connection, want at most 5120", silent)
-	}
+	t.Logf("%d bytes per connection that said nothing, %d after a command", silent, each()/uint64(n))
 }

@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -12,10 +14,10 @@ import (
 	"time"
 )
 
-// The times of C18 to the full, in virtual time. A pipe is no socket, so that a
-// bubble can wait for it.
+// The time limits of C18 in full length, in virtual time. A pipe is used in place of a socket,
+// because a bubble can wait for a pipe.
 
-// pipes is a listener of pipes.
+// pipes is a listener whose connections are pipes.
 type pipes struct {
 	next   chan net.Conn
 	closed chan struct{}
@@ -32,8 +34,19 @@ func (p *pipes) Accept() (net.Conn, error) {
 func (p *pipes) Close() error   { close(p.closed); return nil }
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{} }
 
+// A dialer connects to a server in a bubble, from the given address if there is one.
+type dialer func(from ...string) net.Conn
+
+// A pipe is a connection with a remote address.
+type pipe struct {
+	net.Conn
+	from net.Addr
+}
+
+func (p pipe) RemoteAddr() net.Addr { return p.from }
+
 // inBubble runs f in virtual time with a server; dial connects to it.
-func inBubble(t *testing.T, cfg Config, f func(t *testing.T, s *Server, h *herd, dial func() net.Conn)) {
+func inBubble(t *testing.T, cfg Config, f func(t *testing.T, s *Server, h *herd, dial dialer)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHerd()
@@ -52,9 +65,12 @@ func inBubble(t *testing.T, cfg Config, f func(t *testing.T, s *Server, h *herd,
 				t.Errorf("Serve: %v", err)
 			}
 		}()
-		f(t, s, h, func() net.Conn {
+		f(t, s, h, func(from ...string) net.Conn {
 			ours, its := net.Pipe()
 			all = append(all, ours)
+			for _, address := range from {
+				its = pipe{its, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(address), 1))}
+			}
 			p.next <- its
 			synctest.Wait()
 			return ours
@@ -62,7 +78,7 @@ func inBubble(t *testing.T, cfg Config, f func(t *testing.T, s *Server, h *herd,
 	})
 }
 
-// exchange sends in, and wants the answer out.
+// exchange sends in and expects the answer out.
 func exchange(t *testing.T, c net.Conn, in, out string) {
 	t.Helper()
 	if in != "" { // a pipe's empty write waits for a read
@@ -77,7 +93,7 @@ func exchange(t *testing.T, c net.Conn, in, out string) {
 	}
 }
 
-// openFor returns how long c stays open while every does something with it every step.
+// openFor returns how long c stays open while every is called once per step.
 func openFor(c net.Conn, step time.Duration, every func()) time.Duration {
 	begin := time.Now()
 	gone := make(chan struct{})
@@ -88,7 +104,9 @@ func openFor(c net.Conn, step time.Duration, every func()) time.Duration {
 	for {
 		select {
 		case <-gone:
-			return time.Since(begin)
+			open := time.Since(begin)
+			synctest.Wait() // the server counts a connection after it has closed it
+			return open
 		case <-time.After(step):
 			every()
 		}
@@ -97,8 +115,8 @@ func openFor(c net.Conn, step time.Duration, every func()) time.Duration {
 
 func TestAHandshakeMayTakeTenSeconds(t *testing.T) {
 	serving, _ := certificates(t, "kiwi")
-	inBubble(t, Config{TLS: serving}, func(t *testing.T, s *Server, h *herd, dial func() net.Conn) {
-		for _, dribble := range []string{"", "\x16"} { // a record's first byte, and then no more
+	inBubble(t, Config{TLS: serving}, func(t *testing.T, s *Server, h *herd, dial dialer) {
+		for _, dribble := range []string{"", "\x16"} { // the first byte of a record, and then nothing
 			c := dial()
 			open := openFor(c, 3*time.Second, func() {
 				if dribble != "" {
@@ -149,7 +167,7 @@ func TestTimes(t *testing.T) {
 		}, time.Minute, "line"},
 		{"C18 a line that dribbles", func(t *testing.T, c net.Conn) time.Duration {
 			return openFor(c, time.Second, func() { _, _ = io.WriteString(c, "a") })
-		}, time.Minute + time.Second, "line"}, // of which the first second brought nothing
+		}, time.Minute + time.Second, "line"}, // the first second of it brought nothing
 		{"C18 an overlong line that dribbles", func(t *testing.T, c net.Conn) time.Duration {
 			return openFor(c, time.Second, func() { _, _ = io.WriteString(c, strings.Repeat("a", 5000)) })
 		}, time.Minute + time.Second, "line"},
@@ -182,7 +200,7 @@ func TestTimes(t *testing.T) {
 			return 0
 		}, 0, ""},
 		{"C18 reading slowly is no silence", func(t *testing.T, c net.Conn) time.Duration {
-			_, _ = io.WriteString(c, "big 200\nunended") // takes over a minute, and over 15
+			_, _ = io.WriteString(c, "big 200\nunended") // takes over a minute, and over 15 minutes
 			got := make([]byte, 1)
 			for range 201 {
 				time.Sleep(9 * time.Second)
@@ -195,7 +213,7 @@ func TestTimes(t *testing.T) {
 		}, 15 * time.Minute, "idle"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			inBubble(t, Config{}, func(t *testing.T, s *Server, h *herd, dial func() net.Conn) {
+			inBubble(t, Config{}, func(t *testing.T, s *Server, h *herd, dial dialer) {
 				c := dial()
 				if open := test.do(t, c); open != test.want {
 					t.Errorf("open for %v, want %v", open, test.want)
@@ -210,15 +228,11 @@ func TestTimes(t *testing.T) {
 }
 
 func TestWhenFullTheLongestIdleGivesWay(t *testing.T) { // C18
-	inBubble(t, Config{MaxConns: 3}, func(t *testing.T, s *Server, h *herd, dial func() net.Conn) {
-		closed := func(c net.Conn) bool {
-			_ = c.SetReadDeadline(time.Now().Add(time.Nanosecond))
-			_, err := c.Read(make([]byte, 1))
-			return !errors.Is(err, os.ErrDeadlineExceeded)
-		}
+	inBubble(t, Config{MaxConns: 3}, func(t *testing.T, s *Server, h *herd, dial dialer) {
+		closed := isClosed
 		a, b, c := dial(), dial(), dial()
 		time.Sleep(30 * time.Second)
-		exchange(t, a, "x\n", "= x\n") // a came first, and spoke last
+		exchange(t, a, "x\n", "= x\n") // a came first, and sent last
 		time.Sleep(30 * time.Second)
 		_, _ = io.WriteString(b, " \r\n") // no command
 
@@ -259,34 +273,166 @@ func TestWhenFullTheLongestIdleGivesWay(t *testing.T) { // C18
 	})
 }
 
-// TestRefusingCostsTheSameHoweverManyAreOpen looks at what a newcomer has to be
-// compared with: nobody is looked at twice within a minute.
+// isClosed reports whether the server has closed c.
+func isClosed(c net.Conn) bool {
+	_ = c.SetReadDeadline(time.Now().Add(time.Nanosecond))
+	_, err := c.Read(make([]byte, 1))
+	return !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+func TestWhenFullTheAddressWithMostGivesWay(t *testing.T) { // C18
+	const greedy, other = "192.0.2.1", "192.0.2.2"
+	// fill opens all four connections from the greedy address. The first of them sent last.
+	fill := func(t *testing.T, dial dialer) (all []net.Conn) {
+		for range 4 {
+			all = append(all, dial(greedy))
+			time.Sleep(time.Second)
+		}
+		exchange(t, all[0], "x\n", "= x\n")
+		time.Sleep(time.Second)
+		return all
+	}
+	run := func(name string, f func(t *testing.T, s *Server, h *herd, dial dialer)) {
+		t.Run(name, func(t *testing.T) { inBubble(t, Config{MaxConns: 4}, f) })
+	}
+	want := func(t *testing.T, all []net.Conn, gone string) {
+		t.Helper()
+		got := ""
+		for i, c := range all {
+			if isClosed(c) {
+				got += fmt.Sprint(i)
+			}
+		}
+		if got != gone {
+			t.Errorf("closed are %q, want %q", got, gone)
+		}
+	}
+	run("its longest idle, until both hold as many", func(t *testing.T, s *Server, h *herd, dial dialer) {
+		all := fill(t, dial)
+		all = append(all, dial(other))
+		want(t, all, "1")
+		all = append(all, dial(other))
+		want(t, all, "12")
+		all = append(all, dial(other)) // would be three of the four
+		want(t, all, "126")
+		if st := s.Stats(); st.Refused != 1 || st.Closed["address"] != 2 || st.Connections != 4 {
+			t.Errorf("%+v", st)
+		}
+	})
+	t.Run("not where the newcomer's would hold as many then", func(t *testing.T) {
+		inBubble(t, Config{MaxConns: 5}, func(t *testing.T, s *Server, h *herd, dial dialer) {
+			all := []net.Conn{dial(greedy), dial(greedy), dial(greedy), dial(other), dial(other)}
+			time.Sleep(time.Second)
+			want(t, append(all, dial(other)), "5")
+		})
+	})
+	run("not for one of its own", func(t *testing.T, s *Server, h *herd, dial dialer) {
+		want(t, append(fill(t, dial), dial(greedy)), "4")
+	})
+	run("not one whose answer waits", func(t *testing.T, s *Server, h *herd, dial dialer) {
+		all := fill(t, dial)
+		for _, i := range []int{1, 2} {
+			_, _ = io.WriteString(all[i], "wait x\n")
+		}
+		synctest.Wait()
+		time.Sleep(time.Second)
+		all = append(all, dial(other))
+		want(t, all, "3")
+		_, _ = io.WriteString(all[0], "wait x\n")
+		synctest.Wait()
+		all = append(all, dial(other))
+		want(t, all, "35")
+		close(h.gate("x"))
+		for _, i := range []int{0, 1, 2} {
+			exchange(t, all[i], "", "waited x\n")
+		}
+		time.Sleep(time.Second)
+		all = append(all, dial("192.0.2.3"))
+		if n := s.Stats().Closed["address"]; n != 2 || isClosed(all[6]) {
+			t.Errorf("%d gave way when no answer waited any more", n)
+		}
+	})
+	run("another, where all answers of the one with most wait", func(t *testing.T, s *Server, h *herd, dial dialer) {
+		all := []net.Conn{dial(greedy), dial(greedy), dial("192.0.2.3"), dial("192.0.2.3")}
+		for _, c := range all[:2] {
+			_, _ = io.WriteString(c, "wait x\n")
+		}
+		synctest.Wait()
+		time.Sleep(time.Second)
+		want(t, append(all, dial(other)), "2")
+		close(h.gate("x"))
+	})
+	run("an IPv6 address is one with its site", func(t *testing.T, s *Server, h *herd, dial dialer) {
+		all := []net.Conn{dial("2001:db8:1::1"), dial("2001:db8:1:2::1"), dial("2001:db8:1:3::5"), dial("2001:db8:2::1")}
+		time.Sleep(time.Second)
+		all = append(all, dial("2001:db8:1:4::1"))
+		want(t, all, "4")
+		want(t, append(all, dial("2001:db8:2::7")), "04")
+	})
+}
+
+// However many connections there are, a newcomer costs a bounded number of comparisons.
+func TestANewcomerCostsABoundedNumberOfLooks(t *testing.T) { // C18
+	const n = 5000
+	g := NewGate(GateConfig{MaxConns: n})
+	for i := range n {
+		e := new(Entry)
+		e.begin(netip.AddrFrom4([4]byte{192, 0, 2, byte(i % 3)}), 0)
+		e.waits.Store(1)
+		g.open.add(e)
+	}
+	fresh := func() (fresh int) {
+		for _, e := range g.open.all.entries {
+			if e.own.key != 0 {
+				fresh++
+			}
+		}
+		return fresh
+	}
+	for looked := 0; looked < n; {
+		if e, _ := g.open.victim(netip.Addr{}, int64(time.Second)); e != nil {
+			t.Fatal("one whose answer waits gave way")
+		}
+		now := fresh()
+		if now-looked > mostLooks {
+			t.Fatalf("%d were looked at for one newcomer", now-looked)
+		}
+		if now == looked {
+			t.Fatalf("nobody was looked at any more, of %d only %d were", n, looked)
+		}
+		looked = now
+	}
+}
+
+// TestRefusingCostsTheSameHoweverManyAreOpen counts the connections that a newcomer is compared
+// with: none is compared twice within a minute.
 func TestRefusingCostsTheSameHoweverManyAreOpen(t *testing.T) { // C18
 	const n = 1000
-	s := New(Config{MaxConns: n}, newHerd())
+	g := NewGate(GateConfig{MaxConns: n})
 	now, looks := int64(0), 0
 	for range n {
-		c := newConn(s, &tape{}, now)
-		c.lastCommand.Store(now + int64(90*time.Second)) // has spoken since
-		s.open.Push(c)
+		e := new(Entry)
+		e.begin(netip.Addr{}, now)
+		e.lastCommand.Store(now + int64(90*time.Second)) // has sent something since
+		g.open.add(e)
 	}
-	now += int64(100 * time.Second) // all keys are old, nobody is idle
+	now += int64(100 * time.Second) // all keys are old, no connection is idle
 	for range 100_000 {
-		before := s.open[0].key
-		if s.open.longestIdle(now, time.Minute) != nil {
+		before := g.open.all.entries[0].all.key
+		if e, _ := g.open.victim(netip.Addr{}, now); e != nil {
 			t.Fatal("nobody is idle")
 		}
-		if s.open[0].key != before {
+		if g.open.all.entries[0].all.key != before {
 			looks++
 		}
 	}
-	if looks != 1 || s.open[0].key != int64(90*time.Second) {
+	if looks != 1 || g.open.all.entries[0].all.key != int64(90*time.Second) {
 		t.Errorf("%d of the questions changed something, want the first alone", looks)
 	}
 }
 
 func TestARestingConnectionGoesOn(t *testing.T) {
-	inBubble(t, Config{}, func(t *testing.T, s *Server, h *herd, dial func() net.Conn) {
+	inBubble(t, Config{}, func(t *testing.T, s *Server, h *herd, dial dialer) {
 		c := dial()
 		exchange(t, c, "a\n", "= a\n")
 		_, _ = io.WriteString(c, "half")

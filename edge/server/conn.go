@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,6 +23,11 @@ const restAfter = 30 * time.Second
 // conn is one connection. Its fields are its goroutine's, but for those that say
 // otherwise. Times are as Server.clock gives them. There may be a hundred thousand
 // of it, so what it needs only while something is going on is borrowed.
+//
+// Its life: Server.accept enters it at the gate and runs begin, which opens its session; serve
+// converses, anew after each rest, until there is a reason to stop reading, sends what is owed,
+// parts from the client where more of it may come, and ends it. Anybody may cut it meanwhile:
+// then reading and writing fail, and it takes the same way, with the reason of who cut it.
 type conn struct {
 	s       *Server
 	socket  socket
@@ -38,15 +44,12 @@ type conn struct {
 	out     *Answers // borrowed while something is owed
 	n       int      // what fill read
 	err     error
-	full    bool // the last read without fill filled in
+	full    bool // the last read filled in
 
-	lineSince   int64        // when the first byte of the incomplete line came; 0: there is none
-	deadline    int64        // for reading, as it is set; 0: not
-	lastCommand atomic.Int64 // written by the connection's goroutine alone
-	why         atomic.Int32 // the reason why someone cut it
-
-	key   int64 // for Server.open, and under its lock
-	place int32
+	lineSince int64        // when the first byte of the incomplete line came; 0: there is none
+	deadline  int64        // for reading, as it is set; 0: not
+	entry     Entry        // its lastCommand is written by the connection's goroutine alone
+	why       atomic.Int32 // the reason why someone cut it
 }
 
 // buffer is room for input, and where it is borrowed from.
@@ -55,14 +58,30 @@ type buffer struct {
 	home *sync.Pool
 }
 
-func newConn(s *Server, nc net.Conn, now int64) *conn {
-	c := &conn{s: s, socket: socket{Conn: nc, timeout: s.cfg.WriteTimeout}, key: now}
-	c.lastCommand.Store(now)
-	return c
+func newConn(s *Server, nc net.Conn) *conn {
+	return &conn{s: s, socket: socket{Conn: nc, timeout: s.cfg.WriteTimeout}}
 }
 
-// begin is the connection's goroutine.
+// Evict closes the connection for a newcomer (C18).
+func (c *conn) Evict(why Eviction) {
+	if why == Crowded {
+		c.cut(byAddress)
+	} else {
+		c.cut(byEviction)
+	}
+}
+
+// begin is the connection's first goroutine.
 func (c *conn) begin() {
+	if why := c.open(); why != undecided {
+		c.end(why)
+		return
+	}
+	c.s.conns.Go(c.serve) // with a fresh stack
+}
+
+// open makes the session, after a TLS handshake where there is to be one; a reason is failure.
+func (c *conn) open() reason {
 	c.nc, c.raw, c.fill = &c.socket, c.socket.raw(), c.fillFrom
 	c.remote = c.socket.RemoteAddr().String()
 	if c.s.cfg.Recorder != nil {
@@ -70,17 +89,18 @@ func (c *conn) begin() {
 	}
 	var state *tls.ConnectionState
 	if c.s.cfg.TLS != nil {
-		if state = c.handshake(); state == nil {
-			why := byTLS
-			if c.s.stopping.Load() {
-				why = byStop
-			}
-			c.end(why)
-			return
+		if state = c.handshake(); state == nil && c.s.stopping.Load() {
+			return byStop
+		} else if state == nil {
+			return byTLS
 		}
 	}
-	c.session = c.s.handler.Open(c.remote, state)
-	c.s.conns.Go(c.serve) // with a fresh stack
+	if own, ok := c.socket.Conn.(Opener); ok {
+		c.session = own.Open(c.remote, c.entry.address)
+	} else {
+		c.session = c.s.handler.Open(c.remote, c.entry.address, state)
+	}
+	return undecided
 }
 
 // handshake makes c a TLS connection; nil is failure.
@@ -116,7 +136,7 @@ func (c *conn) serve() {
 		return
 	}
 	if c.out != nil {
-		c.out.finish()
+		c.out.finish(why == byStop)
 	}
 	if why == byHandler || why == byStop {
 		c.part()
@@ -131,6 +151,10 @@ func (c *conn) converse() reason {
 	worked := false
 	lastRead := c.s.clock(time.Now())
 	for {
+		c.makeRoom()
+		if c.full { // more is waiting; without this others would, for as long as 10 ms each
+			runtime.Gosched()
+		}
 		c.setDeadline(worked, lastRead)
 		if c.s.stopping.Load() { // after the deadline, which may have undone stopReading's
 			return byStop
@@ -147,6 +171,9 @@ func (c *conn) converse() reason {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			c.deadline = 0
+			if q := c.telling(); q != nil {
+				q.stillAlive()
+			}
 			if why, due := c.due(c.s.clock(received), worked, lastRead); due {
 				return why
 			}
@@ -164,11 +191,39 @@ func (c *conn) converse() reason {
 	}
 }
 
+// makeRoom waits with reading until the connection may be owed more (C18). That is no silence
+// of the client's.
+func (c *conn) makeRoom() {
+	if c.out == nil || c.out.Room() > 0 {
+		return
+	}
+	start := time.Now()
+	c.giveBack()
+	c.out.makeRoom()
+	c.excuse(start)
+}
+
+// excuse takes the time since start, when the client was not read, out of all that it is
+// given time for.
+func (c *conn) excuse(start time.Time) {
+	if spent := time.Since(start); spent > time.Second {
+		c.entry.lastCommand.Add(int64(spent))
+		if c.lineSince != 0 {
+			c.lineSince += int64(spent)
+		}
+		c.deadline = 0
+	}
+}
+
 // setDeadline makes the next read end when it has to (C18). A deadline that comes
 // too early is left as it is, because to set one costs more than to read a command:
 // due then finds that nothing is.
 func (c *conn) setDeadline(worked bool, lastRead int64) {
-	until := c.lastCommand.Load() + int64(c.s.cfg.IdleTimeout)
+	until := c.entry.lastCommand.Load() + int64(c.s.cfg.IdleTimeout)
+	if q := c.telling(); q != nil {
+		now := c.s.now()
+		until = min(max(until, q.active(now)+int64(c.s.cfg.IdleTimeout)), q.comeBy(now))
+	}
 	if c.lineSince != 0 {
 		until = min(until, c.lineSince+int64(c.s.cfg.LineTimeout))
 	}
@@ -177,7 +232,7 @@ func (c *conn) setDeadline(worked bool, lastRead int64) {
 	}
 	if c.deadline == 0 || until < c.deadline {
 		c.deadline = until
-		_ = c.socket.SetReadDeadline(c.s.start.Add(time.Duration(until)))
+		_ = c.socket.SetReadDeadline(c.s.gate.start.Add(time.Duration(until)))
 	}
 }
 
@@ -188,7 +243,7 @@ func (c *conn) due(now int64, worked bool, lastRead int64) (why reason, due bool
 		return byStop, true
 	case c.lineSince != 0 && now >= c.lineSince+int64(c.s.cfg.LineTimeout):
 		return byLine, true
-	case now >= c.lastCommand.Load()+int64(c.s.cfg.IdleTimeout):
+	case now >= c.lastActive(now)+int64(c.s.cfg.IdleTimeout):
 		return byIdle, true
 	case worked && now >= lastRead+int64(restAfter):
 		return undecided, true
@@ -196,15 +251,28 @@ func (c *conn) due(now int64, worked bool, lastRead int64) (why reason, due bool
 	return undecided, false
 }
 
-// read reads what is there to the end of in, and waits for it without in where it
-// can, and elsewhere with a small one unless much is coming.
+// telling is the queue of a connection that may be told something between answers; else nil.
+func (c *conn) telling() *queue {
+	if c.out == nil || c.out.queue == nil || c.out.queue.told == nil {
+		return nil
+	}
+	return c.out.queue
+}
+
+// lastActive is when the connection last had a command, or counted as one that had (L6).
+func (c *conn) lastActive(now int64) int64 {
+	last := c.entry.lastCommand.Load()
+	if q := c.telling(); q != nil {
+		last = max(last, q.active(now))
+	}
+	return last
+}
+
+// read reads into in, behind the incomplete line. Plain TCP waits without a buffer. TLS waits with
+// one: a small one, unless more is coming.
 func (c *conn) read() (int, error) {
 	if c.raw == nil || c.s.cfg.TLS != nil {
-		from := &c.s.small
-		if c.full || c.have > smallSize/2 {
-			from = &c.s.buffers
-		}
-		c.borrow(from)
+		c.borrow(c.pool(c.full))
 		n, err := c.nc.Read(c.in.b[c.have:])
 		c.full = c.have+n == len(c.in.b)
 		return n, err
@@ -221,7 +289,7 @@ func (c *conn) read() (int, error) {
 // fillFrom reads from a socket that is, or may be, readable. It says whether it was;
 // if not, the runtime calls it again when it is.
 func (c *conn) fillFrom(fd uintptr) bool {
-	c.borrow(&c.s.buffers)
+	c.borrow(c.pool(true))
 	for {
 		n, err := syscall.Read(int(fd), c.in.b[c.have:])
 		switch err {
@@ -232,8 +300,18 @@ func (c *conn) fillFrom(fd uintptr) bool {
 			return false
 		}
 		c.n, c.err = max(n, 0), err
+		c.full = c.have+c.n == len(c.in.b)
 		return true
 	}
+}
+
+// pool is where to borrow a buffer from: a large one where much may be coming, unless all
+// connections together owe so much that this one should take little (C18).
+func (c *conn) pool(much bool) *sync.Pool {
+	if c.have > smallSize/2 || much && c.s.gate.Share() >= maxOwed/4 {
+		return &c.s.buffers
+	}
+	return &c.s.small
 }
 
 // borrow makes in a buffer from the pool from, with the incomplete line in it.
@@ -271,15 +349,15 @@ func (c *conn) receive(at time.Time, n int) {
 		c.s.answers.Put(c.out)
 		c.out = nil
 	}
-	// While it waited for the client to read, it did not, and that is no silence of
-	// the client's.
-	if spent := time.Since(at); spent > time.Second {
-		c.lastCommand.Add(int64(spent))
-		if c.lineSince != 0 {
-			c.lineSince += int64(spent)
-		}
-		c.deadline = 0
+	c.excuse(at)
+}
+
+// inputSize is how many bytes of input the connection holds.
+func (c *conn) inputSize() int {
+	if c.in == nil {
+		return 0
 	}
+	return len(c.in.b)
 }
 
 func (c *conn) owe() {
@@ -290,12 +368,25 @@ func (c *conn) owe() {
 }
 
 // write sends p; false means that the connection is lost. It is recorded before,
-// because the client's next command may be recorded by another goroutine.
-func (c *conn) write(p []byte) bool {
+// because the client's next command may be recorded by another goroutine. waits, unless nil,
+// is called where it may have to wait for the client.
+func (c *conn) write(p []byte, waits func()) bool {
 	if c.s.cfg.Recorder != nil {
 		c.s.cfg.Recorder.Out(time.Now(), c.remote, p)
 	}
-	_, err := c.nc.Write(p)
+	var n int
+	var err error
+	if waits != nil {
+		if c.raw != nil && c.s.cfg.TLS == nil {
+			n, err = c.socket.writeNow(c.raw, p)
+		}
+		if err == nil && n < len(p) {
+			waits()
+		}
+	}
+	if err == nil && n < len(p) {
+		_, err = c.nc.Write(p[n:])
+	}
 	switch {
 	case err == nil:
 		return true

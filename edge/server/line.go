@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"runtime"
 	"time"
 )
 
@@ -37,29 +38,37 @@ func (c *conn) lines(at time.Time, text []byte) (rest []byte) {
 	return nil // C17
 }
 
+// take has complete lines answered, as many at a time as there is room for (C18).
 func (c *conn) take(at time.Time, lines []byte) {
 	c.lineSince = 0
 	if !blank(lines) {
-		c.lastCommand.Store(c.s.clock(at))
+		c.entry.lastCommand.Store(c.s.clock(at))
 	}
 	if c.s.cfg.Recorder != nil {
 		c.s.cfg.Recorder.In(at, c.remote, lines)
 	}
-	c.session.Take(at, lines, c.out)
+	for len(lines) > 0 && !c.out.over {
+		lines = lines[c.session.Take(at, lines, c.out):]
+		if len(lines) > 0 {
+			c.out.makeRoom()
+			runtime.Gosched() // a pipeline is much work: others' turn comes between
+		}
+	}
 }
 
 // overlong has the line that was skipped answered; lf says that a LF ended it.
 func (c *conn) overlong(at time.Time, lf bool) {
 	head, tail := c.skip.ends(lf)
 	c.skip, c.lineSince = nil, 0
-	c.lastCommand.Store(c.s.clock(at))
+	c.entry.lastCommand.Store(c.s.clock(at))
 	if c.s.cfg.Recorder != nil {
 		c.s.cfg.Recorder.In(at, c.remote, head)
 	}
+	c.out.makeRoom()
 	c.session.Overlong(at, head, tail, c.out)
 }
 
-// lastLine has the line answered that the end of the stream ended (C1).
+// lastLine answers a last line that ended with the stream, without an LF (C1).
 func (c *conn) lastLine(at time.Time) {
 	if c.have == 0 && c.skip == nil {
 		return

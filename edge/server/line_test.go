@@ -48,7 +48,7 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// pieces cuts text into as many as it takes, of sizes that size gives.
+// pieces cuts text into pieces whose sizes come from size.
 func pieces(text string, size func() int) (all []string) {
 	for len(text) > 0 {
 		n := min(size(), len(text))
@@ -58,19 +58,18 @@ func pieces(text string, size func() int) (all []string) {
 	return all
 }
 
-// converse gives back what a connection answers to input that comes in pieces,
-// without a socket.
+// converse returns what a connection answers to input that comes in pieces, without a socket.
 func converse(most int, input []string) string {
 	s := New(Config{MaxLine: most}, newHerd())
-	s.await = func(f func(context.Context) []byte) []byte { return f(context.Background()) }
+	s.awaiting = awaitingUnder(context.Background())
 	nc := &tape{in: input}
-	c, _, _ := s.admit(nc)
+	c := s.admit(nc)
 	s.conns.Go(c.begin)
 	s.conns.Wait()
 	return nc.out.String()
 }
 
-// tape is a net.Conn of input known beforehand.
+// tape is a net.Conn with prepared input.
 type tape struct {
 	in  []string
 	out bytes.Buffer
@@ -94,7 +93,7 @@ func (c *tape) SetDeadline(time.Time) error      { return nil }
 func (c *tape) SetReadDeadline(time.Time) error  { return nil }
 func (c *tape) SetWriteDeadline(time.Time) error { return nil }
 
-// plain is what a connection answers, the simple way.
+// plain returns what a connection answers, computed the simple way.
 func plain(most int, input string) string {
 	var out strings.Builder
 	for input != "" {
@@ -107,7 +106,7 @@ func plain(most int, input string) string {
 			}
 			out.WriteString("~ " + kept[:64] + " " + kept[len(kept)-16:] + "\n")
 		} else {
-			out.WriteString("= " + line + "\n") // the test's session takes a CR off in any case
+			out.WriteString("= " + line + "\n") // the test's session removes a CR in any case
 		}
 	}
 	return out.String()
@@ -119,7 +118,7 @@ func FuzzLines(f *testing.F) {
 	f.Add(strings.Repeat("x", 64)+"\r"+strings.Repeat("\r\n", 65)+strings.Repeat(" ", 200), uint64(3), uint16(3))
 	f.Fuzz(func(t *testing.T, input string, seed uint64, piece uint16) {
 		const most = 64
-		for _, verb := range []string{"wait", "big", "bye"} { // the test's session does other things then
+		for _, verb := range []string{"wait", "big", "bye"} { // the test's session handles these otherwise
 			if strings.Contains(input, verb) {
 				t.Skip()
 			}

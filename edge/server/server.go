@@ -1,20 +1,22 @@
 // Package server is a TCP server for lines: it knows where a line ends, in what
-// order answers leave, and when a connection has to go (rules C1, C5, C16 to C19
-// and the times of C18). What a line means it leaves to a Handler; it knows
-// nothing of commands, positions or the herd.
+// order answers leave, and when a connection has to go (rules C1, C5, C18
+// and C19). A Handler says what a line means; the server knows nothing of commands,
+// positions or the herd.
 //
 // A connection is one goroutine, and holds no buffer while it has nothing to
 // say. Answers that wait, for a provider or a journal, get goroutines of their
-// own while they do (Answers.Later).
+// own while they do (Answers.Later), and so does what is told between answers
+// (Answers.Follow).
 package server
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,8 +25,15 @@ import (
 // Handler says what connections are answered.
 type Handler interface {
 	// Open is called once a connection, after the TLS handshake where there is
-	// one, and from any goroutine. tls is nil without TLS.
-	Open(remote string, tls *tls.ConnectionState) Session
+	// one, and from any goroutine. address stands for remote's host among others (C18).
+	// tls is nil without TLS.
+	Open(remote string, address netip.Addr, tls *tls.ConnectionState) Session
+}
+
+// An Opener is a connection that brings its session, because it was known before who it is.
+// Handler.Open is not called for one that a listener returns.
+type Opener interface {
+	Open(remote string, address netip.Addr) Session
 }
 
 // Session answers one connection. Its methods are called by one goroutine at a
@@ -32,9 +41,10 @@ type Handler interface {
 type Session interface {
 	// Take gets all complete lines of one read, each with its LF; the last of a
 	// connection may lack it (C1). received is when the read returned (C10). lines
-	// and out are good until Take returns. out may make Take wait for a client
-	// that does not read its answers (C18), so no lock is to be held.
-	Take(received time.Time, lines []byte, out *Answers)
+	// and out are good until Take returns. It answers lines from the first on until
+	// out has no room for another, one at least, and returns how many bytes those have:
+	// the others come again when there is room (C18).
+	Take(received time.Time, lines []byte, out *Answers) (taken int)
 	// Overlong gets, of a line longer than MaxLine (C5), the first 64 and the last
 	// (up to) 16 bytes before its line end. Nobody kept what was between them.
 	Overlong(received time.Time, head, tail []byte, out *Answers)
@@ -56,13 +66,16 @@ type Recorder interface {
 type Config struct {
 	MaxLine          int           // bytes of a line without its end, 64 or more; default 4096 (C5)
 	MaxConns         int           // connections at once; 0: no limit (C18)
+	MaxPending       int64         // bytes that all connections may have unread, unanswered or waiting; 0: no limit (C18)
 	IdleTimeout      time.Duration // without a command; default 15m (C18)
 	LineTimeout      time.Duration // from a line's first byte to its end; default 60s (C18)
 	WriteTimeout     time.Duration // without progress in writing; default 10s (C18)
+	Still            time.Duration // after which a connection that watches is told that it does; default 30s (L6)
 	DrainTimeout     time.Duration // for the client to close its side when ours is closed; default 1s (C19)
 	TLS              *tls.Config   // nil: plain TCP
 	HandshakeTimeout time.Duration // for a TLS handshake; default 10s
 	Recorder         Recorder      // nil: none
+	Gate             *Gate         // what connections are counted with, in place of MaxConns and MaxPending; nil: one of its own
 	Log              *slog.Logger  // nil: none
 }
 
@@ -74,19 +87,23 @@ type Server struct {
 	cfg     Config
 	handler Handler
 	log     *slog.Logger
-	start   time.Time // what the times of connections count from; a little early, so that none is 0
 
 	conns    sync.WaitGroup
 	stopping atomic.Bool
 	aborted  atomic.Bool
-	await    func(f func(context.Context) []byte) []byte // calls f with a context that ends when the server stops
+	// awaiting makes, for one connection, a function that runs an f of Answers.Later with its
+	// contexts, and one that ends those contexts.
+	awaiting func() (await func(f func(client, stop context.Context) []byte) []byte, over func())
 
-	mu   sync.Mutex
-	open open // every connection that counts, by when it last had a command
+	visitor atomic.Pointer[visitor] // waits for the accept loop to come by
+	wake    atomic.Pointer[func()]  // makes the accept loop come by; nil: it has not begun, or cannot be woken
+	over    chan struct{}           // closed when it has ended
 
-	accepted, refused atomic.Uint64
-	closed            [reasons]atomic.Uint64
-	handshakes        struct {
+	gate    *Gate
+	tellers tellers
+
+	closed     [reasons]atomic.Uint64
+	handshakes struct {
 		sync.Mutex
 		failed seldom
 	}
@@ -94,6 +111,7 @@ type Server struct {
 	buffers sync.Pool // of *buffer, with room for the longest line and more
 	small   sync.Pool // of *buffer, of smallSize
 	answers sync.Pool // of *Answers
+	outs    sync.Pool // of *[]byte, for what is told
 }
 
 // New returns a server that has h answer its connections.
@@ -102,16 +120,22 @@ func New(cfg Config, h Handler) *Server {
 	setDefault(&cfg.IdleTimeout, 15*time.Minute)
 	setDefault(&cfg.LineTimeout, time.Minute)
 	setDefault(&cfg.WriteTimeout, 10*time.Second)
+	setDefault(&cfg.Still, 30*time.Second)
 	setDefault(&cfg.DrainTimeout, time.Second)
 	setDefault(&cfg.HandshakeTimeout, 10*time.Second)
-	s := &Server{cfg: cfg, handler: h, log: cfg.Log, start: time.Now().Add(-time.Second)}
+	s := &Server{cfg: cfg, handler: h, log: cfg.Log, over: make(chan struct{}), gate: cfg.Gate}
+	if s.gate == nil {
+		s.gate = NewGate(GateConfig{MaxConns: cfg.MaxConns, MaxPending: cfg.MaxPending, Log: cfg.Log})
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	size := max(32<<10, 2*cfg.MaxLine)
+	s.tellers.most = runtime.GOMAXPROCS(0)
 	s.buffers.New = func() any { return &buffer{make([]byte, size), &s.buffers} }
 	s.small.New = func() any { return &buffer{make([]byte, smallSize), &s.small} }
 	s.answers.New = func() any { return new(Answers) }
+	s.outs.New = func() any { return new([]byte) }
 	return s
 }
 
@@ -129,7 +153,8 @@ func setDefault[T int | time.Duration](v *T, otherwise T) {
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.await = func(f func(context.Context) []byte) []byte { return f(ctx) }
+	BoundBuffers(ln)
+	s.awaiting = awaitingUnder(ctx)
 
 	closed := make(chan struct{})
 	unclosed := context.AfterFunc(ctx, func() {
@@ -137,6 +162,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		close(closed)
 	})
 	err := s.accept(ctx, ln)
+	close(s.over)
 	if unclosed() {
 		_ = ln.Close()
 	} else {
@@ -152,90 +178,71 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// accept takes connections in until ctx ends, which gives nil, or ln fails for good.
-func (s *Server) accept(ctx context.Context, ln net.Listener) error {
-	var failed, full, evicted seldom
-	pause := time.Duration(0)
-	for {
-		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-		case ctx.Err() != nil:
-			return nil
-		case !passes(err):
-			return fmt.Errorf("accept: %w", err)
-		default:
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			if n, ok := failed.now(); ok {
-				s.log.Warn("accept failed, trying on", "error", err, "times", n)
-			}
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-			}
-			continue
-		}
-
-		c, victim, room := s.admit(nc)
-		if victim != nil {
-			victim.cut(byEviction)
-			if n, ok := evicted.now(); ok {
-				s.log.Warn("connections full, the longest idle gave way", "limit", s.cfg.MaxConns, "times", n)
-			}
-		}
-		if !room {
-			_ = nc.Close()
-			if n, ok := full.now(); ok {
-				s.log.Warn("connections full, newcomer refused", "limit", s.cfg.MaxConns, "times", n)
-			}
-			continue
-		}
-		s.conns.Go(c.begin)
+// awaitingUnder is Server.awaiting of a server that stops when ctx ends.
+func awaitingUnder(ctx context.Context) func() (await func(f func(client, stop context.Context) []byte) []byte, over func()) {
+	return func() (func(f func(client, stop context.Context) []byte) []byte, func()) {
+		client, lose := context.WithCancel(context.WithoutCancel(ctx))
+		stop, end := context.WithCancel(ctx)
+		return func(f func(client, stop context.Context) []byte) []byte { return f(client, stop) }, func() { lose(); end() }
 	}
 }
 
 // stopReading wakes every connection that waits for its client.
 func (s *Server) stopReading() {
 	s.stopping.Store(true) // whoever sets a deadline from now on sees it
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.open {
-		_ = c.socket.SetReadDeadline(longAgo)
-	}
+	s.gate.each(func(entered Evictable) {
+		if c, ok := entered.(*conn); ok && c.s == s {
+			_ = c.socket.SetReadDeadline(longAgo)
+		}
+	})
 }
 
 // Abort closes every connection at once, whatever it is owed: for when a stop
 // took too long. It is harmless when the stop is complete.
 func (s *Server) Abort() {
-	s.mu.Lock()
-	open := append([]*conn(nil), s.open...)
-	s.mu.Unlock()
+	var open []*conn
+	s.gate.each(func(entered Evictable) {
+		if c, ok := entered.(*conn); ok && c.s == s {
+			open = append(open, c)
+		}
+	})
 	for _, c := range open {
 		s.aborted.Store(true)
 		c.cut(byStop)
 	}
 }
 
-// Stats counts since the server began. Accepted is Connections and all of Closed.
+// Gate is what bounds the server's connections. Another listener may share it.
+func (s *Server) Gate() *Gate { return s.gate }
+
+// Stats counts since the server began. Accepted is Connections and all of Closed, where
+// nobody else shares the gate.
 type Stats struct {
-	Connections int               // open now
-	Accepted    uint64            // taken in
-	Refused     uint64            // closed at once because the server was full (C18)
-	Closed      map[string]uint64 // by reason: client, idle, line, write, evicted, http, stop, error, tls
+	GateStats
+	Closed map[string]uint64 // by reason: client, idle, line, write, evicted, address, http, stop, error, tls
 }
 
 // Stats may be called from any goroutine.
 func (s *Server) Stats() Stats {
-	s.mu.Lock()
-	open := len(s.open)
-	s.mu.Unlock()
-	st := Stats{Connections: open, Accepted: s.accepted.Load(), Refused: s.refused.Load(), Closed: make(map[string]uint64, reasons)}
+	st := Stats{GateStats: s.gate.Stats(), Closed: make(map[string]uint64, reasons)}
 	for r := undecided + 1; r < reasons; r++ {
 		st.Closed[r.String()] = s.closed[r].Load()
 	}
 	return st
 }
+
+// leave takes c out of what counts.
+func (s *Server) leave(c *conn, why reason) {
+	s.gate.Leave(&c.entry)
+	s.closed[why].Add(1)
+}
+
+// clock is t as a connection keeps it: nanoseconds since about the server's beginning, by the
+// monotonic clock. It is never 0.
+func (s *Server) clock(t time.Time) int64 { return s.gate.clock(t) }
+
+// now is the present moment as a connection keeps it.
+func (s *Server) now() int64 { return s.clock(time.Now()) }
 
 // reason says why a connection was closed.
 type reason int32
@@ -246,7 +253,8 @@ const (
 	byIdle            // no command for IdleTimeout
 	byLine            // a line not complete in LineTimeout
 	byWrite           // no progress in writing for WriteTimeout
-	byEviction        // gave way to a newcomer
+	byEviction        // gave way to a newcomer, as the longest idle
+	byAddress         // gave way to a newcomer, as one of an address that has more
 	byHandler         // Answers.Close
 	byStop
 	byError
@@ -255,5 +263,5 @@ const (
 )
 
 func (r reason) String() string {
-	return [reasons]string{"", "client", "idle", "line", "write", "evicted", "http", "stop", "error", "tls"}[r]
+	return [reasons]string{"", "client", "idle", "line", "write", "evicted", "address", "http", "stop", "error", "tls"}[r]
 }

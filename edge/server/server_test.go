@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,8 +24,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // herd is a Handler whose sessions answer "= " and the line, except for
 //
 //	wait NAME   answered "waited NAME" once the gate NAME is open, or "ended NAME" if its context ends before
+//	hold N NAME as wait NAME, and holds N bytes meanwhile
 //	big N       N bytes and LF
 //	bye         answered "bye", then the connection closes
+//
+// and those of talk, which has more to say than answers,
 //
 // and an overlong line, which is answered "~ HEAD TAIL".
 type herd struct {
@@ -38,6 +42,7 @@ type herd struct {
 	closed   int
 	states   []*tls.ConnectionState
 	asked    chan string // the names of those that wait, as they are asked for; nil: nobody looks
+	talks    []*talk     // of the sessions, in the order in which they were opened
 }
 
 func newHerd() *herd { return &herd{gates: make(map[string]chan struct{})} }
@@ -51,12 +56,14 @@ func (h *herd) gate(name string) chan struct{} {
 	return h.gates[name]
 }
 
-func (h *herd) Open(remote string, state *tls.ConnectionState) Session {
+func (h *herd) Open(remote string, _ netip.Addr, state *tls.ConnectionState) Session {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.opened = append(h.opened, remote)
 	h.states = append(h.states, state)
-	return &session{h: h}
+	s := &session{h: h}
+	h.talks = append(h.talks, &s.talk)
+	return s
 }
 
 func (h *herd) count() (opened, closed int) {
@@ -68,24 +75,36 @@ func (h *herd) count() (opened, closed int) {
 type session struct {
 	h      *herd
 	closed bool
+	talk
 }
 
-func (s *session) Take(received time.Time, lines []byte, out *Answers) {
-	s.h.mu.Lock()
-	s.h.takes = append(s.h.takes, string(lines))
-	s.h.received = append(s.h.received, received)
-	if s.closed {
-		panic("Take after Close")
-	}
-	s.h.mu.Unlock()
-	for len(lines) > 0 {
+func (s *session) Take(received time.Time, lines []byte, out *Answers) (taken int) {
+	all := lines
+	defer func() {
+		s.h.mu.Lock()
+		defer s.h.mu.Unlock()
+		s.h.takes = append(s.h.takes, string(all[:taken]))
+		s.h.received = append(s.h.received, received)
+		if s.closed {
+			panic("Take after Close")
+		}
+	}()
+	for room := out.Room(); len(lines) > 0 && (room > 0 || len(lines) == len(all)); room = out.Room() {
 		line, rest, _ := bytes.Cut(lines, []byte{'\n'})
 		lines = rest
 		line = bytes.TrimSuffix(line, []byte{'\r'})
 		verb, args, _ := strings.Cut(string(line), " ")
 		switch verb {
 		case "wait":
-			out.Later(s.h.wait(args))
+			out.Later(len(line), s.h.wait(args))
+		case "promise": // ends only if the client leaves
+			out.Later(len(line), s.h.waitUntil(args, func(client, _ context.Context) context.Context { return client }))
+		case "keep": // nothing ends it
+			out.Later(20_000, s.h.waitUntil(args, func(context.Context, context.Context) context.Context { return context.Background() }))
+		case "hold":
+			size, name, _ := strings.Cut(args, " ")
+			n, _ := strconv.Atoi(size)
+			out.Later(n, s.h.wait(name))
 		case "big":
 			n, _ := strconv.Atoi(args)
 			out.Append(append(bytes.Repeat([]byte{'x'}, n), '\n'))
@@ -93,14 +112,24 @@ func (s *session) Take(received time.Time, lines []byte, out *Answers) {
 			out.Append([]byte("bye\n"))
 			out.Close()
 		default:
-			out.Append([]byte("= " + string(line) + "\n"))
+			if !s.talk.take(verb, args, out) {
+				out.Append([]byte("= " + string(line) + "\n"))
+			}
 		}
 	}
+	return len(all) - len(lines)
 }
 
-func (h *herd) wait(name string) func(context.Context) []byte {
+// wait returns an answer that waits for a gate, for the stop of the server, or for the loss of its
+// client.
+func (h *herd) wait(name string) func(client, stop context.Context) []byte {
+	return h.waitUntil(name, func(_, stop context.Context) context.Context { return stop })
+}
+
+// waitUntil returns an answer that waits for a gate or for the end of a context.
+func (h *herd) waitUntil(name string, of func(client, stop context.Context) context.Context) func(client, stop context.Context) []byte {
 	gate := h.gate(name)
-	return func(ctx context.Context) []byte {
+	return func(client, stop context.Context) []byte {
 		h.mu.Lock()
 		h.running++
 		h.most = max(h.most, h.running)
@@ -111,7 +140,7 @@ func (h *herd) wait(name string) func(context.Context) []byte {
 		answer := "waited " + name + "\n"
 		select {
 		case <-gate:
-		case <-ctx.Done():
+		case <-of(client, stop).Done():
 			answer = "ended " + name + "\n"
 		}
 		h.mu.Lock()
@@ -130,9 +159,10 @@ func (s *session) Close() {
 	defer s.h.mu.Unlock()
 	s.closed = true
 	s.h.closed++
+	s.talk.close()
 }
 
-// running is a server that serves on loopback.
+// running is a server on loopback.
 type running struct {
 	*Server
 	t    *testing.T
@@ -175,14 +205,14 @@ func (r *running) stopped() error {
 	case err := <-r.done:
 		close(r.done)
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		r.t.Fatal("still not stopped after 20 s")
 		return nil
 	}
 }
 
-// client is a connection with a deadline, so that a lost answer fails a test
-// rather than hanging it.
+// client is a connection with a deadline, so that a lost answer fails a test instead of blocking
+// it.
 type client struct {
 	net.Conn
 	t *testing.T
@@ -201,7 +231,7 @@ func (r *running) dial() *client {
 func wrap(t *testing.T, nc net.Conn) *client {
 	t.Helper()
 	t.Cleanup(func() { _ = nc.Close() })
-	if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := nc.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return &client{nc, t, bufio.NewReader(nc)}
@@ -214,7 +244,7 @@ func (c *client) send(text string) {
 	}
 }
 
-// want reads as many bytes as text has.
+// want reads as many bytes as text has, and compares them.
 func (c *client) want(text string) {
 	c.t.Helper()
 	got := make([]byte, len(text))
@@ -224,7 +254,7 @@ func (c *client) want(text string) {
 	}
 }
 
-// wantEnd asserts that the server closed its side, in an orderly way, and nothing more came.
+// wantEnd checks that the server ended its side in an orderly way, and sent nothing more.
 func (c *client) wantEnd() {
 	c.t.Helper()
 	if rest, err := io.ReadAll(c.r); err != nil || len(rest) > 0 {
@@ -232,7 +262,7 @@ func (c *client) wantEnd() {
 	}
 }
 
-// wantGone asserts that the connection is closed, in whatever way.
+// wantGone checks that the connection is closed, in whatever way.
 func (c *client) wantGone() {
 	c.t.Helper()
 	var timeout net.Error
@@ -248,12 +278,12 @@ func (c *client) closeWrite() {
 	}
 }
 
-// eventually waits for what another goroutine is about to do.
+// eventually waits for something that another goroutine does.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for limit := time.After(20 * time.Second); !is(); {
+	for limit := time.After(time.Minute); !is(); {
 		select {
 		case <-tick.C:
 		case <-limit:

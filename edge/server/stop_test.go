@@ -71,8 +71,8 @@ func TestAStopEndsWhatWaits(t *testing.T) { // C19
 	}
 }
 
-// TestAStopUnderLoadLosesNoAnswer has clients that go on writing until they see
-// the end of the stream.
+// TestAStopUnderLoadLosesNoAnswer has clients that go on writing until they see the end of the
+// stream.
 func TestAStopUnderLoadLosesNoAnswer(t *testing.T) { // C19
 	h := newHerd()
 	r := serve(t, Config{DrainTimeout: 20 * time.Second}, h)
@@ -132,13 +132,13 @@ func TestAStopUnderLoadLosesNoAnswer(t *testing.T) { // C19
 	}
 }
 
-func TestAbort(t *testing.T) { // C19: a second signal, or the limit has passed
+func TestAbort(t *testing.T) { // C19: as after a second signal, or after the time limit
 	r := serve(t, Config{WriteTimeout: time.Hour, DrainTimeout: time.Hour}, newHerd())
 	reads, draining := r.dial(), r.dial()
 	draining.send("a\n")
 	draining.want("= a\n")
 	reads.send("big 16000000\n")
-	reads.want("xxx") // and no more, so that the server cannot finish
+	reads.want("xxx") // and nothing more, so that the server cannot finish
 	r.stop()
 	draining.wantEnd()
 	r.Abort()

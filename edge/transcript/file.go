@@ -8,24 +8,24 @@ import (
 )
 
 const (
-	kept   = 3     // files that were rotated away
-	rights = 0o600 // it says where people are
+	kept   = 3     // rotated files that are kept
+	rights = 0o600 // the transcript shows where people are
 )
 
-// file is where the transcript is written: a file that is rotated, or standard
-// error. One goroutine uses it.
+// file is where the transcript is written: a file that is rotated, or standard error. Only
+// one goroutine uses it.
 type file struct {
 	path string
 	max  int64 // 0: never rotated
 
-	f    *os.File // nil: the last try to open it failed
+	f    *os.File // nil: the last attempt to open it failed
 	size int64
-	torn bool // the last write left half a line
+	torn bool // the last write ended within a line
 }
 
 func (f *file) standardError() bool { return f.path == "-" }
 
-// open opens the path; f is closed.
+// open opens the path. f must be closed.
 func (f *file) open() error {
 	if f.standardError() {
 		f.f = os.Stderr
@@ -54,8 +54,8 @@ func (f *file) close() {
 	f.f = nil
 }
 
-// write appends whole lines, rotating first if they would make the file too large. n is
-// how many bytes of them it took.
+// write appends whole lines. It rotates the file first if they would make it too large. n is
+// how many bytes were written.
 func (f *file) write(lines []byte) (n int, err error) {
 	if f.f == nil {
 		if err := f.open(); err != nil {
@@ -79,8 +79,8 @@ func (f *file) write(lines []byte) (n int, err error) {
 	return n, err
 }
 
-// rotate moves the file to path.1, path.1 to path.2 and so on, and begins a new one.
-// Where that fails nothing more is written: a disk that fills up harms others.
+// rotate renames path.1 to path.2 and so on, then the file to path.1, and begins a new file.
+// If that fails, nothing more is written: a full disk would harm other programs.
 func (f *file) rotate() error {
 	name := func(n int) string { return fmt.Sprintf("%s.%d", f.path, n) }
 	for n := kept - 1; n >= 1; n-- {

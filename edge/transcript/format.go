@@ -8,18 +8,18 @@ import (
 )
 
 const (
-	maxText = 256                              // bytes of a line that are written, before they are escaped (C20)
+	maxText = 256                              // bytes written of a line, counted before escaping (C20)
 	stamp   = "2006-01-02T15:04:05.000000000Z" // RFC 3339 in UTC
 )
 
-// before is what stands before the client's address or the neighbour, and after
-// what stands before the text.
+// before is the text in front of the client's address or the neighbour, and after is the text
+// in front of the line's own text.
 var (
-	before = [...]string{in: " ", out: " ", opened: " ", closed: " ", certified: " ", linkIn: " link ", linkOut: " link ", linkUp: " link ", linkDown: " link "}
-	after  = [...]string{in: " > ", out: " < ", opened: " + connected", closed: " - closed: ", certified: " + certificate: ", linkIn: " > ", linkOut: " < ", linkUp: " + up", linkDown: " - down: "}
+	before = [...]string{in: " ", out: " ", opened: " ", closed: " ", certified: " ", older: " ", linkIn: " link ", linkOut: " link ", linkUp: " link ", linkDown: " link "}
+	after  = [...]string{in: " > ", out: " < ", opened: " + connected", closed: " - closed: ", certified: " + certificate: ", older: " = older by ", linkIn: " > ", linkOut: " < ", linkUp: " + up", linkDown: " - down: "}
 )
 
-// appendPrefix appends all that stands before the text of a line.
+// appendPrefix appends everything in front of the text of a line.
 func appendPrefix(dst []byte, edge string, e entry) []byte {
 	dst = e.at.UTC().AppendFormat(dst, stamp)
 	dst = append(dst, ' ')
@@ -29,22 +29,22 @@ func appendPrefix(dst []byte, edge string, e entry) []byte {
 	return append(dst, after[e.kind]...)
 }
 
-// appendText appends one line's text, escaped, cut and with LF.
+// appendText appends the text of one line, escaped and cut, with an LF.
 func appendText(dst, text []byte) []byte {
 	if len(text) <= maxText {
 		return append(appendEscaped(dst, text), '\n')
 	}
 	dst = appendEscaped(dst, text[:maxText])
-	dst = append(dst, ` \+`...) // no escape is like it
+	dst = append(dst, ` \+`...) // not like any escape
 	dst = strconv.AppendInt(dst, int64(len(text)-maxText), 10)
 	return append(dst, '\n')
 }
 
-// appendEscaped appends text with nothing in it but printing ASCII, such that the
-// text can be had back.
+// appendEscaped appends text as printable ASCII, in such a way that the original can be
+// restored.
 func appendEscaped(dst, text []byte) []byte {
 	const hex = "0123456789abcdef"
-	plain := 0 // text[plain:i] is yet to be copied
+	plain := 0 // text[plain:i] is not copied yet
 	for i, b := range text {
 		if prints[b] {
 			continue
@@ -60,7 +60,7 @@ func appendEscaped(dst, text []byte) []byte {
 	return append(dst, text[plain:]...)
 }
 
-// prints says which bytes are written as they are.
+// prints says which bytes are written unescaped.
 var prints = func() (p [256]bool) {
 	for b := byte(' '); b <= '~'; b++ {
 		p[b] = b != '\\'
@@ -76,7 +76,7 @@ type entry struct {
 	lines []byte
 }
 
-// next returns the first record of chunk, which is not empty, and the rest.
+// next returns the first record of chunk and the rest. chunk must not be empty.
 func next(chunk []byte) (e entry, rest []byte) {
 	e.at = time.Unix(0, int64(binary.LittleEndian.Uint64(chunk)))
 	e.kind = kind(chunk[8])
@@ -87,8 +87,8 @@ func next(chunk []byte) (e entry, rest []byte) {
 	return e, chunk[who+lines:]
 }
 
-// nextLine returns the first line of text without its LF, and the rest. A text
-// without LF, an empty one too, is one line.
+// nextLine returns the first line of text without its LF, and the rest. A text without an LF,
+// even an empty one, is one line.
 func nextLine(text []byte) (line, rest []byte) {
 	line, rest, _ = bytes.Cut(text, []byte{'\n'})
 	return line, rest

@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var at = time.Date(2026, 11, 25, 22, 36, 1, 123456789, time.UTC)
 
-// open opens a transcript in a folder of its own; end runs what is left and closes it.
+// open opens a transcript in its own directory. end writes the rest and closes it.
 func open(t testing.TB, most int64) (l *Log, path string, end func()) {
 	path = filepath.Join(t.TempDir(), "Clark.log")
 	l, err := Open(Config{Path: path, Max: most, Edge: "Clark"})
@@ -54,7 +54,7 @@ func read(t testing.TB, path string) string {
 	return string(b)
 }
 
-// eventually waits for a condition.
+// eventually waits until condition holds.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -72,6 +72,8 @@ func TestEverythingIsWrittenALineEach(t *testing.T) {
 	l.Certified(at, "10.0.0.1:5", "CN=kiwi\n")
 	l.In(at, "10.0.0.1:5", []byte("IAMAT a +1+1 1\nWHATSAT a 1 1\r\nlast"))
 	l.Out(at, "10.0.0.1:5", []byte("AT Clark +0.000000000 a +1+1 1\n{}\n\n"))
+	l.Older(at, "10.0.0.1:5", []byte("kiwi\x00"), 1024*7*24*time.Hour+time.Nanosecond)
+	l.Older(at, "10.0.0.1:5", []byte("kiwi"), 0)
 	l.Closed(at, "10.0.0.1:5", "client")
 	l.LinkUp(at, "Jaquez")
 	l.LinkIn(at, "Jaquez", []byte("AT x\n"))
@@ -81,7 +83,8 @@ func TestEverythingIsWrittenALineEach(t *testing.T) {
 	const t0 = "2026-11-25T22:36:01.123456789Z Clark "
 	want := strings.Join([]string{
 		"10.0.0.1:5 + connected", "10.0.0.1:5 + certificate: CN=kiwi", "10.0.0.1:5 > IAMAT a +1+1 1", `10.0.0.1:5 > WHATSAT a 1 1\x0d`, "10.0.0.1:5 > last",
-		"10.0.0.1:5 < AT Clark +0.000000000 a +1+1 1", "10.0.0.1:5 < {}", "10.0.0.1:5 < ", "10.0.0.1:5 - closed: client",
+		"10.0.0.1:5 < AT Clark +0.000000000 a +1+1 1", "10.0.0.1:5 < {}", "10.0.0.1:5 < ",
+		`10.0.0.1:5 = older by 619315200.000000001 s: kiwi\x00`, "10.0.0.1:5 = older by 0.000000000 s: kiwi", "10.0.0.1:5 - closed: client",
 		"link Jaquez + up", "link Jaquez > AT x", "link Jaquez < AT y", "link Jaquez - down: silent", ""}, "\n")
 	want = t0 + strings.ReplaceAll(strings.TrimSuffix(want, "\n"), "\n", "\n"+t0) + "\n"
 	if got := read(t, path); got != want {
@@ -89,6 +92,30 @@ func TestEverythingIsWrittenALineEach(t *testing.T) {
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("rights %v, %v; want 0600: it says where people are", info.Mode(), err)
+	}
+}
+
+func TestLinesCarryWhatTheEdgesClockShows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "Clark.log")
+	l, err := Open(Config{Path: path, Edge: "Clark", Buffer: 100, Wall: func(moment time.Time) int64 { return moment.Add(-2 * time.Hour).UnixNano() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.In(at, "a", []byte("x\n"))
+	l.In(at, "a", make([]byte, 100)) // more than fits
+	begun := time.Now()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := l.Run(ended); err != nil {
+		t.Fatal(err)
+	}
+	line, dropped, _ := strings.Cut(read(t, path), "\n")
+	if line != "2026-11-25T20:36:01.123456789Z Clark a > x" {
+		t.Errorf("wrote %q", line)
+	}
+	word, _, _ := strings.Cut(dropped, " Clark dropped 1\n")
+	if when, err := time.Parse(stamp, word); err != nil || begun.Sub(when).Round(time.Minute) != 2*time.Hour {
+		t.Errorf("wrote %q: %v", dropped, err)
 	}
 }
 
@@ -134,7 +161,7 @@ func TestItIsRotatedBySizeAndThreeAreKept(t *testing.T) {
 		all += text
 	}
 	lines := strings.Split(strings.TrimSuffix(all, "\n"), "\n")
-	for i, line := range lines { // the newest, without a gap
+	for i, line := range lines { // the newest lines, without a gap
 		if want := fmt.Sprintf(" number %d", 900-len(lines)+i); !strings.HasSuffix(line, want) {
 			t.Fatalf("C20 %q, want %q", line, want)
 		}
@@ -168,7 +195,7 @@ func TestWhatDoesNotFitIsDroppedCountedAndWrittenDown(t *testing.T) {
 	}
 	block := bytes.Repeat([]byte("0123456789abcdef\n"), 1<<12)
 	blocks := 0
-	for ; l.Dropped() == 0; blocks++ { // nobody writes yet
+	for ; l.Dropped() == 0; blocks++ { // Run has not started
 		l.In(at, "a", block)
 	}
 	for range 2 {
@@ -229,7 +256,7 @@ func TestAFileThatCannotBeOpenedIsAnErrorAtOnce(t *testing.T) {
 	}
 }
 
-// unescape has a text back, and how many bytes were cut off.
+// unescape returns the original text, and how many bytes were cut off.
 func unescape(t *testing.T, line string) (text []byte, cut int) {
 	for len(line) > 0 {
 		switch {
@@ -274,7 +301,7 @@ func FuzzAppendText(f *testing.F) {
 	})
 }
 
-// FuzzRecord has any text written, between two that are known.
+// FuzzRecord records any text between two known ones.
 func FuzzRecord(f *testing.F) {
 	f.Add("127.0.0.1:1", []byte("a\nb\n\nc"))
 	f.Add("", []byte{})
@@ -307,6 +334,7 @@ func TestRecordingAllocatesNothing(t *testing.T) {
 	if got := testing.AllocsPerRun(400, func() {
 		l.In(at, "127.0.0.1:1", lines)
 		l.Out(at, "127.0.0.1:1", answers)
+		l.Older(at, "127.0.0.1:1", lines[6:7], 619_315_200*time.Second)
 		l.Closed(at, "127.0.0.1:1", "client")
 	}); got != 0 || l.Dropped() != 0 {
 		t.Errorf("%v allocations, %d dropped, want none", got, l.Dropped())
@@ -432,8 +460,8 @@ func TestTheProcessLogIsToldOfADiskOnce(t *testing.T) {
 	}
 }
 
-// BenchmarkRecord is what a command of a pipeline 32 deep costs a client: the copy
-// of its line and its answer.
+// BenchmarkRecord measures what a command in a pipeline 32 deep costs a client: copying its
+// line and its answer.
 func BenchmarkRecord(b *testing.B) {
 	l := newLog(Config{Buffer: defaultBuffer})
 	lines := bytes.Repeat([]byte("IAMAT client-0000001 +34.068930-118.445127 1621464827.959498503\n"), 32)
@@ -452,7 +480,7 @@ func BenchmarkRecord(b *testing.B) {
 	}
 }
 
-// BenchmarkEntry is what the same costs Run, but for the disk.
+// BenchmarkEntry measures what the same command costs Run, without the disk.
 func BenchmarkEntry(b *testing.B) {
 	w := newWriter(&Log{cfg: Config{Edge: "Clark"}})
 	e := entry{in, at, []byte("127.0.0.1:12345"), bytes.Repeat([]byte("IAMAT client-0000001 +34.068930-118.445127 1621464827.959498503\n"), 32)}
@@ -464,7 +492,7 @@ func BenchmarkEntry(b *testing.B) {
 	}
 }
 
-// BenchmarkCommand is what a command of a pipeline 32 deep costs the transcript,
+// BenchmarkCommand measures what a command in a pipeline 32 deep costs the transcript in all,
 // formatting and writing included: its line and its answer.
 func BenchmarkCommand(b *testing.B) {
 	l, _, end := open(b, 1<<40)

@@ -7,31 +7,31 @@ import (
 )
 
 const (
-	writeSize = 256 << 10   // bytes to a write, more or less
-	retry     = time.Second // between tries to write to a disk that fails
+	writeSize = 256 << 10   // bytes per write, approximately
+	retry     = time.Second // between attempts to write to a failing disk
 )
 
-// writer makes records legible and writes them. It is Run's.
+// writer formats records and writes them. Only Run uses it.
 type writer struct {
 	log    *Log
-	size   int // bytes to a write
+	size   int // bytes per write
 	out    []byte
 	prefix []byte
-	lost   uint64 // lines dropped before those in out, which no line says yet
+	lost   uint64 // lines dropped before those in out and not reported yet
 
 	failing bool
-	tried   time.Time // when it failed last
+	tried   time.Time // when the last failed attempt was
 }
 
 func newWriter(l *Log) *writer {
 	w := &writer{log: l, size: writeSize}
 	if l.cfg.Max > 0 {
-		w.size = int(min(writeSize, l.cfg.Max/4)) // or a file could be far beyond Max
+		w.size = int(min(writeSize, l.cfg.Max/4)) // otherwise a file could grow far beyond Max
 	}
 	return w
 }
 
-// write writes all of chunks, and that overflow lines were dropped behind them.
+// write writes all of chunks, and notes that overflow lines were dropped after them.
 func (w *writer) write(chunks [][]byte, overflow uint64) {
 	for _, chunk := range chunks {
 		for rest := chunk; len(rest) > 0; {
@@ -46,7 +46,7 @@ func (w *writer) write(chunks [][]byte, overflow uint64) {
 	w.sayLost()
 }
 
-// entry writes one line for each of e's.
+// entry writes one line for each line of e.
 func (w *writer) entry(e entry) {
 	w.prefix = appendPrefix(w.prefix[:0], w.log.cfg.Edge, e)
 	for more := true; more; more = len(e.lines) > 0 {
@@ -60,7 +60,7 @@ func (w *writer) entry(e entry) {
 	}
 }
 
-// flush writes out, behind word of what was dropped before it.
+// flush writes out, after a note of what was dropped before it.
 func (w *writer) flush() {
 	if len(w.out) == 0 {
 		return
@@ -75,13 +75,13 @@ func (w *writer) flush() {
 	w.out = w.out[:0]
 }
 
-// sayLost writes down what was dropped, and says whether that is done.
+// sayLost writes how many lines were dropped, and reports whether none is left to report.
 func (w *writer) sayLost() bool {
 	if w.lost == 0 {
 		return true
 	}
 	var line []byte
-	line = time.Now().UTC().AppendFormat(line, stamp)
+	line = time.Unix(0, w.log.cfg.Wall(time.Now())).UTC().AppendFormat(line, stamp)
 	line = append(line, ' ')
 	line = append(line, w.log.cfg.Edge...)
 	line = append(line, " dropped "...)
@@ -94,8 +94,8 @@ func (w *writer) sayLost() bool {
 	return true
 }
 
-// try writes text to the file, and says how much of it was taken. A disk that
-// fails is left alone for a while, since a try may take long.
+// try writes text to the file and returns how many bytes were written. After a failure it
+// writes nothing for a while, since an attempt may take long.
 func (w *writer) try(text []byte) (n int) {
 	if w.failing && time.Since(w.tried) < retry {
 		return 0
@@ -107,21 +107,22 @@ func (w *writer) try(text []byte) (n int) {
 			w.log.cfg.Log.Warn("transcript cannot be written, dropping lines", "error", err)
 		}
 		w.failing, w.tried = true, time.Now()
-		w.log.file.close() // opened anew with the next try
+		w.log.file.close() // opened again by the next attempt
 	case w.failing:
 		w.failing = false
-		w.log.cfg.Log.Info("transcript is written again")
+		w.log.cfg.Log.Info("transcript can be written again")
 	}
 	return n
 }
 
-// reopen has the next write open the path anew (SIGHUP).
+// reopen makes the next write open the path again (SIGHUP).
 func (w *writer) reopen() {
 	w.log.file.close()
-	w.tried = time.Time{} // whoever asks for it has changed something
+	w.tried = time.Time{} // the operator has changed something, so try at once
 }
 
-// again is when to try again, if there is something to say that could not be said.
+// again returns a channel that fires when to try again, if a note of dropped lines could not
+// be written.
 func (w *writer) again() <-chan time.Time {
 	if w.lost == 0 {
 		return nil

@@ -85,7 +85,7 @@ func TestParseAT(t *testing.T) {
 func TestTheLongestLineIsWithinMaxAT(t *testing.T) { // H5
 	m := IAMAT{Client: make([]byte, 1024), Location: []byte("+1-2." + strings.Repeat("0", 59)), Time: []byte("9200000000." + strings.Repeat("0", 53))}
 	var err error
-	if m.Stamp, err = ParseTime(m.Time); err != nil {
+	if m.Stamp, err = parseTime(m.Time); err != nil {
 		t.Fatal(err)
 	}
 	line := m.AppendAT(nil, strings.Repeat("E", 32), 0)
@@ -96,8 +96,8 @@ func TestTheLongestLineIsWithinMaxAT(t *testing.T) { // H5
 
 var atForm = regexp.MustCompile(`^AT ([A-Za-z0-9_]{1,32}) ([^ \t\n\v\f\r]+) ([^ \t\n\v\f\r]+) ([^ \t\n\v\f\r]+) ([^ \t\n\v\f\r]+)$`)
 
-// FuzzParseAT compares with the parsers of the single fields, and has AppendAT
-// write what ParseAT reads.
+// FuzzParseAT compares ParseAT with the parsers of the single fields, and checks that
+// AppendAT writes what ParseAT accepted.
 func FuzzParseAT(f *testing.F) {
 	for _, seed := range []string{benchAT, "AT E -3.000000000 \x00\xff +1-2/ 3.00", "AT E +9223372036.854775807 k +1-2 1", "AT E +0.000000000 k +1-2 3\r"} {
 		f.Add([]byte(seed))
@@ -106,9 +106,9 @@ func FuzzParseAT(f *testing.F) {
 		m, err := ParseAT(line)
 		good := false
 		if parts := atForm.FindSubmatch(line); parts != nil && len(parts[3]) <= 1024 {
-			skew, skewErr := ParseSkew(parts[2])
-			stamp, timeErr := ParseTime(parts[5])
-			receipt := stamp + skew // wraps to less than zero
+			skew, skewErr := parseSkew(parts[2])
+			stamp, timeErr := parseTime(parts[5])
+			receipt := stamp + skew // overflows to less than zero
 			good = skewErr == nil && timeErr == nil && CheckLocation(parts[4]) == nil && receipt >= 0
 		}
 		if (err == nil) != good {

@@ -1,21 +1,22 @@
 package wire
 
-// IAMAT is one client's word on where it is. Its slices are good until the
-// buffer they were parsed from is read into again: clone what is kept.
+// IAMAT is a client's report of its position. Its slices alias the parsed line and are valid
+// until that buffer is reused: clone what you keep.
 type IAMAT struct {
 	Client, Location, Time []byte
+	Point                  Point // Location, rounded
 	Stamp                  int64 // Time in nanoseconds since 1970
 }
 
-// ParseIAMAT reads the fields of an IAMAT (C6 to C8) from args, the line after
-// its verb, with or without its line end.
+// ParseIAMAT parses the fields of an IAMAT (C6 to C8) from args: the line after the command
+// word, with or without its line end.
 func ParseIAMAT(args []byte) (IAMAT, error) {
 	client, rest := Cut(args)
 	if err := checkClient(client); err != nil {
 		return IAMAT{}, err
 	}
 	place := skipSpace(rest, 0)
-	_, placeEnd, err := scanLocation(rest, place)
+	point, placeEnd, err := scanLocation(rest, place)
 	if err != nil {
 		return IAMAT{}, err
 	}
@@ -33,10 +34,10 @@ func ParseIAMAT(args []byte) (IAMAT, error) {
 		}
 		return IAMAT{}, errTooMany
 	}
-	return IAMAT{Client: client, Location: rest[place:placeEnd], Time: rest[time:timeEnd], Stamp: stamp}, nil
+	return IAMAT{Client: client, Location: rest[place:placeEnd], Time: rest[time:timeEnd], Point: point, Stamp: stamp}, nil
 }
 
-// checkClient takes a field, which holds no white space, for a client's id (C6).
+// checkClient checks a client id (C6). field holds no white space.
 func checkClient(field []byte) error {
 	if len(field) == 0 {
 		return errNoClient
@@ -47,9 +48,9 @@ func checkClient(field []byte) error {
 	return nil
 }
 
-// AppendAT appends the line that answers m and tells the herd of it (C9), with
-// its LF. edge is the name of the edge that got m, received is when, in
-// nanoseconds since 1970 and not before.
+// AppendAT appends the AT line that answers m and goes to the other edges (C9), with its LF.
+// edge is the name of the edge that received m, and received is when, in nanoseconds since
+// 1970, never negative.
 func (m *IAMAT) AppendAT(dst []byte, edge string, received int64) []byte {
 	dst = append(dst, "AT "...)
 	dst = append(dst, edge...)

@@ -86,7 +86,7 @@ func TestParseLocation(t *testing.T) {
 
 var locationForm = regexp.MustCompile(`^([+-][0-9]{1,2}(?:\.[0-9]+)?)([+-][0-9]{1,3}(?:\.[0-9]+)?)/?$`)
 
-// within compares exact fractions.
+// within compares with exact fractions.
 func within(number string, limit int64) bool {
 	value, ok := new(big.Rat).SetString(number)
 	return ok && value.Abs(value).Cmp(big.NewRat(limit, 1)) <= 0

@@ -5,18 +5,17 @@ import (
 	"math/bits"
 )
 
-// Nearly all the time of parsing goes into looking at every byte, so the scans
-// here look at eight at once: a word holds the first byte of the text in its
-// lowest bits. Each test marks the bytes that it finds by their highest bit; a
-// borrow or carry can only mark a byte above one that is marked rightly, so the
-// lowest mark is always right, and only that is used.
+// Parsing spends nearly all its time looking at bytes, so the functions here look at eight at
+// once: a word holds the first byte of the text in its lowest bits. Each test marks the bytes
+// that it finds by their highest bit. A borrow or carry can only mark a byte above one that
+// is marked correctly, so the lowest mark is always correct, and only that one is used.
 
 const (
 	ones  = 0x0101010101010101
 	highs = 0x80 * ones
 )
 
-// word returns the eight bytes of text from i on, zeros where text has ended.
+// word returns the eight bytes of text from i on, with zeros after the end of text.
 func word(text []byte, i int) uint64 {
 	if i+8 <= len(text) {
 		return binary.LittleEndian.Uint64(text[i:])
@@ -31,8 +30,8 @@ func word(text []byte, i int) uint64 {
 	return w
 }
 
-// fieldEnd returns where the field that begins at i ends: at the next white
-// space, or with text.
+// fieldEnd returns where the field that begins at i ends: at the next white space or at the
+// end of text.
 func fieldEnd(text []byte, i int) int {
 	for i+8 <= len(text) {
 		w := binary.LittleEndian.Uint64(text[i:])
@@ -53,7 +52,7 @@ func fieldEnd(text []byte, i int) int {
 	return i
 }
 
-// skipSpace returns where the white space that begins at i ends.
+// skipSpace returns the end of the white space that begins at i.
 func skipSpace(text []byte, i int) int {
 	for i < len(text) && IsSpace(text[i]) {
 		i++
@@ -61,15 +60,15 @@ func skipSpace(text []byte, i int) int {
 	return i
 }
 
-// digitRun says how many of a word's first bytes are digits, and returns their
-// values, one a byte; what is above them is not cleared.
+// digitRun returns how many of a word's first bytes are digits, and their values, one per
+// byte. The bytes above them are not cleared.
 func digitRun(w uint64) (n int, values uint64) {
 	values = w ^ '0'*ones
 	return bits.TrailingZeros64((values+(0x80-10)*ones|values)&highs) / 8, values
 }
 
-// skipDigits returns where the digits of text that begin at i end, and whether
-// one of them is not zero.
+// skipDigits returns where the digits that begin at i end, and whether one of them is not
+// zero.
 func skipDigits(text []byte, i int) (end int, nonzero bool) {
 	for {
 		n, values := digitRun(word(text, i))
@@ -80,12 +79,12 @@ func skipDigits(text []byte, i int) (end int, nonzero bool) {
 	}
 }
 
-// number reads the digits of text that begin at i, but no more than most of
-// them, which is from 8 to 19: their value, and where they end.
+// number parses the digits of text that begin at i, at most most of them (8 to 19). It
+// returns their value and where they end.
 func number(text []byte, i, most int) (value uint64, end int) {
 	n, v := digitRun(word(text, i))
-	// Moved up, the digits are the last of eight, zeros before them. Then
-	// neighbours are put together: digits, pairs, fours.
+	// Shifted up, the digits become the last of eight, with zeros before them. Then
+	// neighbours are combined: digits to pairs, pairs to fours, fours to eight.
 	v <<= 64 - 8*n
 	v = (v*10 + v>>8) & 0x00ff00ff00ff00ff
 	v = (v*100 + v>>16) & 0x0000ffff0000ffff
@@ -100,11 +99,11 @@ func number(text []byte, i, most int) (value uint64, end int) {
 	return value, end
 }
 
-// digits is the reverse of number: the eight digits of a value below 100,000,000 as a
-// word, the first in its lowest bits.
+// digits is the reverse of number: it returns the eight digits of a value below 100,000,000
+// as a word, the first digit in the lowest bits.
 func digits(value uint64) uint64 {
-	// Two fours, then four pairs, then eight digits. 10486/2^20 and 103/2^10 divide by
-	// 100 and by 10 exactly for all that can be there.
+	// Two fours, then four pairs, then eight digits. 10486/2^20 and 103/2^10 divide by 100
+	// and by 10 exactly for all values that occur here.
 	v := value/10_000 | value%10_000<<32
 	upper := v * 10_486 >> 20 & 0x0000007f_0000007f
 	v = upper | (v-100*upper)<<16

@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// maxSeconds is the latest client time, exactly (C8). In nanoseconds it fits an
-// int64, and leaves room for the minute that S2 adds.
+// maxSeconds is the latest time that a client may send (C8). In nanoseconds it fits an int64
+// and leaves room for the minute that S2 adds.
 const maxSeconds = 9_200_000_000
 
 const second = 1_000_000_000 // ns
@@ -23,18 +23,9 @@ var (
 	errSkewRange = &SyntaxError{"C10", "skew beyond what nanoseconds in 64 bits hold"}
 )
 
-// ParseTime reads a client's time (C8) as nanoseconds since 1970, from 0 to
-// 9200000000 s. It is exact; fraction digits past the ninth are left out of the
-// result, though a time after 9200000000 by those alone is refused too.
-func ParseTime(text []byte) (ns int64, err error) {
-	ns, end, err := scanTime(text, 0)
-	if err == nil && end < len(text) {
-		return 0, errTimeForm
-	}
-	return ns, err
-}
-
-// scanTime reads the time that begins at i, and says where it ends.
+// scanTime parses the client's time (C8) that begins at i to nanoseconds since 1970, from 0 to
+// 9200000000 s, and returns where it ends. The result is exact, without fraction digits past
+// the ninth. These are still checked: a time after 9200000000 only by them is refused too.
 func scanTime(text []byte, i int) (ns int64, end int, err error) {
 	if i == len(text) {
 		return 0, 0, errTimeMissing
@@ -67,8 +58,8 @@ func scanTime(text []byte, i int) (ns int64, end int, err error) {
 	return int64(seconds*second + fraction), end, nil
 }
 
-// AppendSkew appends ns as C10 writes a skew: always a sign, then seconds with
-// nine decimals. Any int64 can be written.
+// AppendSkew appends ns as a skew (C10): always a sign, then seconds with nine decimals.
+// Every int64 can be written.
 func AppendSkew(dst []byte, ns int64) []byte {
 	sign, u := byte('+'), uint64(ns)
 	if ns < 0 {
@@ -94,17 +85,9 @@ func AppendSkew(dst []byte, ns int64) []byte {
 	return append(dst, byte('0'+fraction%10))
 }
 
-// ParseSkew reads what AppendSkew writes, and nothing else (C10): no superfluous
-// zeros before the seconds, exactly nine decimals, and a zero skew is positive.
-func ParseSkew(text []byte) (ns int64, err error) {
-	ns, end, err := scanSkew(text, 0)
-	if err == nil && end < len(text) {
-		return 0, errSkewForm
-	}
-	return ns, err
-}
-
-// scanSkew reads the skew that begins at i, and says where it ends.
+// scanSkew parses from i on what AppendSkew writes, and nothing else (C10): no superfluous
+// zeros before the seconds, exactly nine decimals, and a zero skew is positive. It returns
+// where the skew ends.
 func scanSkew(text []byte, i int) (ns int64, end int, err error) {
 	if i == len(text) || text[i] != '+' && text[i] != '-' {
 		return 0, 0, errSkewForm

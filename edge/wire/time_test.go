@@ -10,6 +10,15 @@ import (
 	"testing"
 )
 
+// parseTime reads a time and nothing behind it.
+func parseTime(text []byte) (ns int64, err error) {
+	ns, end, err := scanTime(text, 0)
+	if err == nil && end < len(text) {
+		return 0, errTimeForm
+	}
+	return ns, err
+}
+
 func TestParseTime(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
@@ -31,9 +40,9 @@ func TestParseTime(t *testing.T) {
 		{"C8 64 bytes", "1." + strings.Repeat("0", 62), 1_000000000},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := ParseTime([]byte(test.text))
+			got, err := parseTime([]byte(test.text))
 			if err != nil || got != test.want {
-				t.Errorf("ParseTime(%q) = %d, %v, want %d", test.text, got, err, test.want)
+				t.Errorf("parseTime(%q) = %d, %v, want %d", test.text, got, err, test.want)
 			}
 		})
 	}
@@ -68,7 +77,7 @@ func TestParseTime(t *testing.T) {
 		{"C8 high bits", "\xb1\xb2"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := ParseTime([]byte(test.text))
+			_, err := parseTime([]byte(test.text))
 			refused(t, test.text, err, "C8")
 		})
 	}
@@ -99,7 +108,8 @@ func TestAppendSkew(t *testing.T) {
 	}
 }
 
-// TestDigitsAreThoseOfEveryNumber tries all fours in both halves: neither looks at the other.
+// TestDigitsAreThoseOfEveryNumber tries all groups of four digits in both halves: the halves
+// are independent.
 func TestDigitsAreThoseOfEveryNumber(t *testing.T) { // C10
 	for four := range uint64(10_000) {
 		for _, value := range []uint64{four, four * 10_000, four*10_000 + 9999, 9999_0000 + four} {
@@ -111,12 +121,21 @@ func TestDigitsAreThoseOfEveryNumber(t *testing.T) { // C10
 	}
 }
 
+// parseSkew parses all of text as a skew.
+func parseSkew(text []byte) (ns int64, err error) {
+	ns, end, err := scanSkew(text, 0)
+	if err == nil && end < len(text) {
+		return 0, errSkewForm
+	}
+	return ns, err
+}
+
 func TestParseSkew(t *testing.T) {
 	for _, test := range skews {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := ParseSkew([]byte(test.text))
+			got, err := parseSkew([]byte(test.text))
 			if err != nil || got != test.ns {
-				t.Errorf("ParseSkew(%q) = %d, %v, want %d", test.text, got, err, test.ns)
+				t.Errorf("parseSkew(%q) = %d, %v, want %d", test.text, got, err, test.ns)
 			}
 		})
 	}
@@ -142,7 +161,7 @@ func TestParseSkew(t *testing.T) {
 		{"C10 exponent", "+1e000000000"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := ParseSkew([]byte(test.text))
+			_, err := parseSkew([]byte(test.text))
 			refused(t, test.text, err, "C10")
 		})
 	}
@@ -150,13 +169,13 @@ func TestParseSkew(t *testing.T) {
 
 var timeForm = regexp.MustCompile(`^[0-9]{1,10}(\.[0-9]+)?$`)
 
-// FuzzParseTime compares with exact fractions.
+// FuzzParseTime compares parseTime with exact fractions.
 func FuzzParseTime(f *testing.F) {
 	for _, seed := range []string{"1621464827.959498503", "9200000000.0", "9200000000.0000000001", "0", "1.", ".1", "1:", "12345678901"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		got, err := ParseTime(text)
+		got, err := parseTime(text)
 		good := len(text) <= 64 && timeForm.Match(text)
 		value := new(big.Rat)
 		if good {
@@ -164,14 +183,14 @@ func FuzzParseTime(f *testing.F) {
 			good = value.Cmp(big.NewRat(9200000000, 1)) <= 0
 		}
 		if (err == nil) != good {
-			t.Fatalf("ParseTime(%q) = %d, %v", text, got, err)
+			t.Fatalf("parseTime(%q) = %d, %v", text, got, err)
 		}
 		if !good {
 			return
 		}
 		value.Mul(value, big.NewRat(1e9, 1))
 		if want := new(big.Int).Quo(value.Num(), value.Denom()); want.Cmp(big.NewInt(got)) != 0 {
-			t.Errorf("ParseTime(%q) = %d, want %d", text, got, want)
+			t.Errorf("parseTime(%q) = %d, want %d", text, got, want)
 		}
 	})
 }
@@ -185,7 +204,7 @@ func FuzzParseSkew(f *testing.F) {
 	f.Add([]byte("-0.000000000"))
 	f.Add([]byte("+01.000000000"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		got, err := ParseSkew(text)
+		got, err := parseSkew(text)
 		good := skewForm.Match(text) && string(text) != "-0.000000000"
 		if good {
 			value, _ := new(big.Rat).SetString(string(text))
@@ -193,10 +212,10 @@ func FuzzParseSkew(f *testing.F) {
 			good = value.Num().IsInt64()
 		}
 		if (err == nil) != good {
-			t.Fatalf("ParseSkew(%q) = %d, %v", text, got, err)
+			t.Fatalf("parseSkew(%q) = %d, %v", text, got, err)
 		}
 		if again := AppendSkew(nil, got); good && string(again) != string(text) {
-			t.Errorf("ParseSkew(%q) = %d, which is %q", text, got, again)
+			t.Errorf("parseSkew(%q) = %d, which is %q", text, got, again)
 		}
 	})
 }
@@ -211,8 +230,8 @@ func FuzzAppendSkew(f *testing.F) {
 		if !ok || !skewForm.Match(text) || value.Cmp(big.NewRat(ns, 1e9)) != 0 {
 			t.Errorf("AppendSkew(%d) = %q", ns, text)
 		}
-		if got, err := ParseSkew(text); err != nil || got != ns {
-			t.Errorf("ParseSkew(%q) = %d, %v, want %d", text, got, err, ns)
+		if got, err := parseSkew(text); err != nil || got != ns {
+			t.Errorf("parseSkew(%q) = %d, %v, want %d", text, got, err, ns)
 		}
 	})
 }

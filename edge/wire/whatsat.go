@@ -10,16 +10,16 @@ var (
 	errMaxMany       = &SyntaxError{"C12", "maximum over 20"}
 )
 
-// WHATSAT asks what is near a client. Client aliases what was parsed.
+// WHATSAT asks which places are near a client. Client aliases the parsed line.
 type WHATSAT struct {
 	Client []byte
 	Radius float64 // km, 0 to 50
 	Max    int     // places, 0 to 20
 }
 
-// ParseWHATSAT reads the fields of a WHATSAT (C6, C12) from args, the line after
-// its verb, with or without its line end. A radius of more than 64 bytes is
-// refused: nobody measures so finely, and the work is bounded.
+// ParseWHATSAT parses the fields of a WHATSAT (C6, C12) from args: the line after the command
+// word, with or without its line end. A radius longer than 64 bytes is refused, which bounds
+// the work; nobody needs such precision.
 func ParseWHATSAT(args []byte) (WHATSAT, error) {
 	client, rest := Cut(args)
 	radius, rest := Cut(rest)
@@ -27,7 +27,7 @@ func ParseWHATSAT(args []byte) (WHATSAT, error) {
 	if err := checkClient(client); err != nil {
 		return WHATSAT{}, err
 	}
-	if err := checkRadius(radius); err != nil {
+	if err := checkRadius(radius, 50, errRadiusFar); err != nil {
 		return WHATSAT{}, err
 	}
 	most, err := parseMax(places)
@@ -40,9 +40,9 @@ func ParseWHATSAT(args []byte) (WHATSAT, error) {
 	return WHATSAT{Client: client, Radius: toFloat(radius), Max: most}, nil
 }
 
-// checkRadius goes by the digits, so that 50.00000000000000000001 is over 50.
-func checkRadius(text []byte) error {
-	const limit = 50
+// checkRadius checks that a radius is at most limit kilometres, or else returns far. It compares
+// the digits and does not round, so 50.00000000000000000001 is over 50.
+func checkRadius(text []byte, limit int, far error) error {
 	if len(text) == 0 {
 		return errRadiusMissing
 	}
@@ -71,7 +71,7 @@ func checkRadius(text []byte) error {
 		}
 	}
 	if whole > limit || whole == limit && nonzero != 0 {
-		return errRadiusFar
+		return far
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
-// Package gazetteer is the places provider that is built in: landmarks compiled from
-// published coordinates (landmarks.tsv names the source of each) and the towns of
-// github.com/tidwall/cities. It answers truly without a key, a file or a network, and
-// says in every answer what it is.
+// Package gazetteer is the built-in provider of places: landmarks compiled from published
+// coordinates (landmarks.tsv names the source of each) and the towns of
+// github.com/tidwall/cities. It gives correct answers without a key, a file or a network, and
+// every answer says where its data is from.
 //
 // It knows nothing of streets, shops and opening hours: it is the last resort.
 package gazetteer
@@ -17,26 +17,22 @@ import (
 	"herd/places/nearby"
 )
 
-// Attribution is in every answer, so that nobody takes the gazetteer for more than it is.
+// Attribution is in every answer, so that nobody mistakes the gazetteer for a full map.
 const Attribution = `The herd's built-in gazetteer: landmarks at coordinates that others published ` +
 	`(each with its source in places/gazetteer/landmarks.tsv), and towns of ` +
 	`<a href="https://github.com/tidwall/cities">github.com/tidwall/cities</a>`
 
-// most is the largest Query.Max (C12).
-const most = 20
-
 // Gazetteer is a places.Provider. It never changes: all methods may be called from any
 // goroutine.
 type Gazetteer struct {
-	// One entry a place, in order of latitude: what is near a point lies in a band of
-	// latitudes, and a scan of the band's directions is a run through memory.
+	// One entry per place, sorted by latitude: the places near a point are in a band of
+	// latitudes, and scanning a band's directions reads memory in order.
 	lats       []float64 // degrees
 	directions []places.Direction
 	places     []nearby.Place
 }
 
-// New returns the gazetteer. The error says what is wrong with the landmarks that were
-// built in.
+// New returns the gazetteer. An error means that the built-in landmarks are invalid.
 func New() (*Gazetteer, error) {
 	landmarks, err := parse(landmarksTSV)
 	if err != nil {
@@ -68,67 +64,32 @@ func (g *Gazetteer) Name() string { return "gazetteer" }
 // Instant marks a provider that answers from memory in microseconds (places.Instant).
 func (g *Gazetteer) Instant() {}
 
-// hit is a place that is near.
-type hit struct {
-	km, chord float64
-	place     *nearby.Place
+// compare orders places at the same distance.
+func compare(a, b *nearby.Place) int {
+	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.PlaceID, b.PlaceID))
 }
 
-func compare(a, b hit) int {
-	return cmp.Or(cmp.Compare(a.km, b.km),
-		strings.Compare(a.place.Name, b.place.Name), strings.Compare(a.place.PlaceID, b.place.PlaceID))
-}
-
-// Nearby returns the places within q.Radius, which is inclusive, nearest first and
-// between equally near ones by name, then id. It takes microseconds and does not look
-// at ctx more than once. The types of the places are shared between answers.
+// Nearby returns the places within q.Radius (inclusive), nearest first, and at the same
+// distance by name, then id. It takes microseconds and checks ctx only once. Answers share
+// the types of the places.
 func (g *Gazetteer) Nearby(ctx context.Context, q places.Query) (nearby.Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return nearby.Answer{}, err
 	}
-	if !(math.Abs(q.Lat) <= 90 && math.Abs(q.Lon) <= 180 && q.Radius >= 0 && q.Max >= 0) { // NaN included
+	if !(math.Abs(q.Lat) <= 90 && math.Abs(q.Lon) <= 180 && q.Radius >= 0 && q.Max >= 0) { // also false for NaN
 		return nearby.Answer{}, places.ErrInvalid
 	}
-	hits := g.search(q)
-	results := make([]nearby.Place, len(hits))
-	for i, h := range hits {
-		results[i] = *h.place
-	}
-	return nearby.Found([]string{Attribution}, results), nil
-}
-
-func (g *Gazetteer) search(q places.Query) []hit {
-	// Two points are never closer than their latitudes are: true at the poles and at
-	// the antimeridian too. The slack is for rounding; Distance decides in the end.
-	const slack, speck = 1 + 1e-9, 1e-18
-	angle := q.Radius / places.EarthRadius * slack
-	reach := angle*(180/math.Pi) + 1e-9
-	bound := 4.0 // of chords: the Earth's diameter, squared
-	if angle < math.Pi {
-		half := math.Sin(angle / 2)
-		bound = 4*half*half*slack + speck
-	}
-
-	here, limit := places.Toward(q.Lat, q.Lon), min(q.Max, most)
-	hits := make([]hit, 0, limit+1)
+	near := places.NearestTo(q, compare)
+	// Two points are never closer than the difference of their latitudes, even at the poles
+	// and at the antimeridian. The slack is for rounding; Distance decides in the end.
+	reach := q.Radius/places.EarthRadius*(180/math.Pi)*(1+1e-9) + 1e-9
 	from, _ := slices.BinarySearch(g.lats, q.Lat-reach)
 	for i := from; i < len(g.lats) && g.lats[i] <= q.Lat+reach; i++ {
-		chord := here.Chord(g.directions[i])
-		if chord > bound {
-			continue
-		}
-		h := hit{here.Distance(g.directions[i]), chord, &g.places[i]}
-		if h.km > q.Radius {
-			continue
-		}
-		at, _ := slices.BinarySearchFunc(hits, h, compare)
-		hits = slices.Insert(hits, at, h)
-		if len(hits) > limit {
-			hits = hits[:limit]
-		}
-		if limit > 0 && len(hits) == limit { // from now on only what is nearer than the last
-			bound = min(bound, hits[limit-1].chord*slack+speck)
-		}
+		near.Look(g.directions[i], &g.places[i])
 	}
-	return hits
+	results := make([]nearby.Place, near.Len())
+	for i := range results {
+		results[i] = *near.At(i)
+	}
+	return nearby.Found([]string{Attribution}, results), nil
 }

@@ -19,7 +19,7 @@ import (
 
 var ucla = places.Query{Lat: 34.068930, Lon: -118.445127, Radius: 10, Max: 20}
 
-// builtIn returns the gazetteer as it is built in.
+// builtIn returns the built-in gazetteer.
 func builtIn(tb testing.TB) *Gazetteer {
 	tb.Helper()
 	g, err := New()
@@ -119,8 +119,8 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-// TestSearchIsAPlainScan compares the index with a scan over all places, where it is
-// hard: at the poles, at the antimeridian, on equal points and on the rim.
+// TestSearchIsAPlainScan compares the index with a scan over all places in the difficult
+// cases: at the poles, at the antimeridian, with equal points and at the radius.
 func TestSearchIsAPlainScan(t *testing.T) {
 	lat := rapid.OneOf(rapid.Float64Range(-90, 90), rapid.Float64Range(89, 90), rapid.Float64Range(-90, -89),
 		rapid.Float64Range(-0.5, 0.5), rapid.SampledFrom([]float64{-90, -45, 0, 45, 90}))
@@ -156,7 +156,7 @@ func TestSearchIsAPlainScan(t *testing.T) {
 	})
 }
 
-// busiest returns the question that has the most places in its band of latitudes.
+// busiest returns the question with the most places in its band of latitudes.
 func busiest(g *Gazetteer) places.Query {
 	best, q := 0, places.Query{Radius: 50, Max: 20}
 	for _, p := range g.places {

@@ -17,7 +17,8 @@ import (
 //go:embed landmarks.tsv
 var landmarksTSV string
 
-// landmark is one line of landmarks.tsv; its first lines say what the columns are.
+// landmark is one line of landmarks.tsv. The comment at the top of the file explains the
+// columns.
 type landmark struct {
 	slug, name        string
 	lat, lon          float64 // degrees
@@ -26,7 +27,7 @@ type landmark struct {
 	source            string
 }
 
-// kinds are those of Google's place types that a landmark may have.
+// kinds are the types of Google's places that a landmark may have.
 var kinds = []string{
 	"airport", "amusement_park", "aquarium", "art_gallery", "cemetery", "church", "city_hall",
 	"courthouse", "embassy", "hindu_temple", "hospital", "library", "local_government_office",
@@ -37,10 +38,10 @@ var kinds = []string{
 
 var (
 	slugForm   = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
-	degreeForm = regexp.MustCompile(`^-?[0-9]{1,3}\.[0-9]{2,9}$`) // two decimals are a kilometre: any less is no place
+	degreeForm = regexp.MustCompile(`^-?[0-9]{1,3}\.[0-9]{2,9}$`) // two decimals are a kilometre: fewer are too imprecise
 )
 
-// parse reads landmarks: a line each, tabs between the fields, # before a comment.
+// parse parses landmarks: one per line, fields separated by tabs, # before a comment.
 func parse(text string) ([]landmark, error) {
 	var all []landmark
 	seen := make(map[string]bool)
@@ -50,7 +51,7 @@ func parse(text string) ([]landmark, error) {
 		}
 		l, err := parseLine(line)
 		if err == nil && seen[l.slug] {
-			err = fmt.Errorf("slug %q is there twice", l.slug)
+			err = fmt.Errorf("duplicate slug %q", l.slug)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("landmarks: line %d: %w", i+1, err)
@@ -98,10 +99,10 @@ func parseLine(line string) (landmark, error) {
 
 func checkText(field string) error {
 	if !utf8.ValidString(field) || strings.ContainsFunc(field, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return fmt.Errorf("%q is no plain text", field)
+		return fmt.Errorf("%q is not plain text", field)
 	}
 	if strings.TrimSpace(field) != field || strings.Contains(field, "  ") {
-		return fmt.Errorf("%q has spaces too many", field)
+		return fmt.Errorf("%q has superfluous spaces", field)
 	}
 	return nil
 }
@@ -126,7 +127,7 @@ func (l landmark) place() nearby.Place {
 		Name:     l.name,
 		PlaceID:  "herd:landmark/" + l.slug,
 		Geometry: nearby.Geometry{Location: nearby.Location{Lat: l.lat, Lng: l.lon}},
-		Types:    append(slices.Clone(l.kinds), "point_of_interest", "establishment"), // as Google's answers end them
+		Types:    append(slices.Clone(l.kinds), "point_of_interest", "establishment"), // as at the end of the types in Google's answers
 		Vicinity: vicinity,
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"herd/places/nearby"
 )
 
-// lines returns the landmarks that are built in.
+// lines returns the built-in landmarks.
 func lines(t *testing.T) []landmark {
 	t.Helper()
 	all, err := parse(landmarksTSV)
@@ -41,7 +41,7 @@ func TestLandmarksAreInOrder(t *testing.T) {
 	}
 }
 
-// TestThereIsMuchToFindAtUCLA: every first try happens there.
+// TestThereIsMuchToFindAtUCLA: newcomers try the example there.
 func TestThereIsMuchToFindAtUCLA(t *testing.T) {
 	here, n := places.Toward(ucla.Lat, ucla.Lon), 0
 	for _, l := range lines(t) {
@@ -54,11 +54,11 @@ func TestThereIsMuchToFindAtUCLA(t *testing.T) {
 	}
 }
 
-// box is a rough frame around a country, in degrees.
+// box is a rough bounding box of a country, in degrees.
 type box struct{ south, west, north, east float64 }
 
-// townless are the countries and territories that the list of towns does not have, so
-// that towns cannot bear witness for them; a frame does in their stead.
+// townless are the countries and territories without a town in the list. A bounding box
+// replaces the check by towns.
 var townless = map[string]box{
 	"Antarctica":           {-90, -180, -60, 180},
 	"Egypt":                {22.0, 24.7, 31.7, 36.9},
@@ -71,14 +71,14 @@ var townless = map[string]box{
 	"United Arab Emirates": {22.6, 51.5, 26.1, 56.4},
 }
 
-// afar are the landmarks whose neighbouring towns are across a border, or which have
-// none, and why they are right all the same.
+// afar are the landmarks whose nearest towns are across a border, or that have none, and why
+// they are nevertheless right.
 var afar = map[string]string{
 	"alert-airport": "northern Ellesmere Island: Iceland's towns are nearer than any of Canada's that are in the list",
 }
 
-// TestLandmarksLieInTheirCountries takes the towns next to a landmark as witnesses: one
-// of the five nearest is of the landmark's country.
+// TestLandmarksLieInTheirCountries checks that one of the five towns nearest to a landmark is
+// in the landmark's country.
 func TestLandmarksLieInTheirCountries(t *testing.T) {
 	all := towns()
 	known, excused := make(map[string]bool), make(map[string]bool)
@@ -119,8 +119,8 @@ func TestLandmarksLieInTheirCountries(t *testing.T) {
 	}
 }
 
-// TestLandmarksAreInTheTownsTheyName: where the list has a town of the name in the country,
-// one such is near. Mountains and great walls are some way out.
+// TestLandmarksAreInTheTownsTheyName: if the list has a town of that name in the country, it
+// is near. Mountains and great walls may be some way off.
 func TestLandmarksAreInTheTownsTheyName(t *testing.T) {
 	const out = 65 // km
 	spots, checked := make(map[string][]places.Direction), 0
@@ -147,8 +147,8 @@ func TestLandmarksAreInTheTownsTheyName(t *testing.T) {
 	}
 }
 
-// nearest returns the n towns next to a point, nearest first: a plain scan, so that the
-// index does not bear witness for itself.
+// nearest returns the n towns nearest to a point, nearest first. It is a plain scan, so that
+// the index is not checked against itself.
 func nearest(all []nearby.Place, directions []places.Direction, here places.Direction, n int) []nearby.Place {
 	var best []int
 	for i, d := range directions {
@@ -204,7 +204,7 @@ func TestParse(t *testing.T) {
 		{"text with a stray space", "Agra", "Agra ", "spaces"},
 		{"text that is no UTF-8", "Agra", "Agr\xe1", "plain text"},
 		{"a carriage return", "somewhere", "somewhere\r", "plain text"},
-		{"twice", "somewhere", "somewhere\n" + good, "twice"},
+		{"twice", "somewhere", "somewhere\n" + good, "duplicate"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := parse(strings.Replace(good, test.old, test.new, 1))
@@ -215,7 +215,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// FuzzParse: whatever the file says, parse refuses it or returns landmarks that can be
+// FuzzParse: whatever the file contains, parse refuses it or returns landmarks that can be
 // shown.
 func FuzzParse(f *testing.F) {
 	f.Add(good)

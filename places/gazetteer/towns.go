@@ -10,18 +10,18 @@ import (
 	"herd/places/nearby"
 )
 
-// twins is how near each other, in kilometres, two entries of one name in one country
+// twins is the distance in kilometres below which two entries with the same name and country
 // are the same town: the list has some towns twice, 1 to 3 km apart.
 const twins = 5
 
-// wrong are the entries, by id, that are not where or what they say.
+// wrong are the ids of entries with a wrong position or name.
 var wrong = map[int]bool{
 	6563:  true, // Gao, Malta: in the Congo, far from Malta and from any Gao
 	6926:  true, // a person's name among the towns of Morocco
 	10574: true, // Porsgrunn/Skien, Norway: at the coordinates of Fredrikstad, 80 km away
 }
 
-// countries gives the names that the list has wrong, upside down or out of date.
+// countries corrects country names that the list has wrong, inverted or out of date.
 var countries = map[string]string{
 	"Gambia, The":  "The Gambia",
 	"Korea, North": "North Korea",
@@ -33,9 +33,9 @@ var countries = map[string]string{
 
 var townTypes = []string{"locality", "political"}
 
-// towns returns the towns of github.com/tidwall/cities that are worth showing: those
-// with a name (four have none) and a place (0, 0 would be none), not wrong, once each. Its coordinates are of the town's centre, many to
-// the full minute of arc (1.8 km).
+// towns returns the usable towns of github.com/tidwall/cities: those with a name (four have
+// none) and a position (0, 0 means none), without wrong ones and duplicates. The coordinates
+// are of the town's centre, many of them rounded to a minute of arc (1.8 km).
 func towns() []nearby.Place {
 	all := make([]nearby.Place, 0, len(cities.Cities))
 	kept := make(map[[2]string][]places.Direction) // by country and name

@@ -15,7 +15,7 @@ func TestTowns(t *testing.T) {
 			t.Errorf("%+v", town)
 		}
 		if ids[town.PlaceID] {
-			t.Errorf("%s is there twice", town.PlaceID)
+			t.Errorf("%s occurs twice", town.PlaceID)
 		}
 		ids[town.PlaceID] = true
 	}

@@ -1,11 +1,11 @@
-// Package google asks Google what is near a point: by Places API (New), which is the
-// provider google, or by the Nearby Search that came before it, google-legacy.
+// Package google asks Google which places are near a point: with Places API (New), which is
+// the provider google, or with the earlier Nearby Search, which is google-legacy.
 //
-// It knows nothing of budgets, of who else could be asked, and of edges. It keeps
-// nothing of what Google answers, which Google's terms forbid.
+// It knows nothing of budgets, other providers and edges. It stores nothing of Google's
+// answers, which Google's terms forbid.
 //
-// The key is in what goes to Google and nowhere else: no error of this package has it,
-// not even where Google, or who stands in for it, echoes it.
+// The key is sent to Google and appears nowhere else: no error of this package contains it,
+// even if Google or its stand-in echoes it.
 package google
 
 import (
@@ -18,31 +18,32 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
 	"herd/places"
 )
 
-// Config says how to ask Google.
+// Config configures the access to Google.
 type Config struct {
-	Key    string // of letters, digits and what needs no quoting
-	URL    string // base address of whoever stands in for Google; empty is Google
-	Fields string // field mask of Places API (New); empty is DefaultFields
+	Key    string // letters, digits and characters that need no quoting
+	URL    string // base URL of a stand-in for Google; empty means Google
+	Fields string // field mask of Places API (New); empty means DefaultFields
 }
 
-// most is how many places are asked for at most; Google has a limit of as many.
+// most is the maximum number of places to ask for; Google has the same limit.
 const most = 20
 
-// maxBody bounds an answer, unpacked: 20 places with all that Google knows of them,
-// reviews and all, are less than a tenth of it.
+// maxBody bounds an answer, decompressed. 20 places with all their fields, reviews included,
+// take less than a tenth of it.
 const maxBody = 4 << 20
 
-// api is what both providers have in common.
+// api is what both providers share.
 type api struct {
 	name   string
 	base   *url.URL
-	key    func() string // a function, because no dump of a struct shows what it holds
+	key    func() string // a function, because printing a struct never shows what it returns
 	client *http.Client
 }
 
@@ -52,29 +53,29 @@ func newAPI(name string, cfg Config, base string) (*api, error) {
 	}
 	u, err := url.Parse(base)
 	if err != nil {
-		return nil, fmt.Errorf("base address: %w", err)
+		return nil, fmt.Errorf("base URL: %w", err)
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone() // TLS verified, HTTP/2, gzip, proxies of the environment
+	transport := http.DefaultTransport.(*http.Transport).Clone() // verifies TLS, uses HTTP/2, gzip and the environment's proxies
 	transport.MaxResponseHeaderBytes = 64 << 10
 	transport.MaxIdleConnsPerHost = 16
 	return &api{name, u, func() string { return cfg.Key }, &http.Client{
 		Transport: transport,
-		// Google does not redirect. Who does would be handed the key.
+		// Google does not redirect. A server that does would be sent the key.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
 }
 
-// Name returns the name that HERD_PLACES has for the provider.
+// Name returns the provider's name in HERD_PLACES.
 func (a *api) Name() string { return a.name }
 
-// Close lets go of the connections that are idle.
+// Close closes idle connections.
 func (a *api) Close() error {
 	a.client.CloseIdleConnections()
 	return nil
 }
 
-// do sends a request and returns the body of its answer, which is JSON. Its errors show
-// no key.
+// do sends a request and returns the body of the answer, which is JSON. Its errors do not
+// show the key.
 func (a *api) do(ctx context.Context, r *http.Request) ([]byte, error) {
 	r.Header.Set("Accept", "application/json")
 	response, err := a.client.Do(r)
@@ -94,21 +95,21 @@ func (a *api) do(ctx context.Context, r *http.Request) ([]byte, error) {
 	if kind, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil, a.errorf("an answer of the type %q, which is not JSON", cut(response.Header.Get("Content-Type")))
 	}
-	// Shorter ones are no keys of Google's, and might be anywhere.
+	// Shorter keys are not Google's and might occur in any text.
 	if key := a.key(); len(key) >= 8 && bytes.Contains(body, []byte(key)) {
 		return nil, a.errorf("an answer that shows the key")
 	}
 	return bytes.ToValidUTF8(body, []byte("\uFFFD")), nil
 }
 
-// failure says why there is no answer. What ended ctx is in its chain, and nothing else:
-// the errors of net/http hold the address that was asked, and with it the key.
+// failure returns why there is no answer. Its chain has the cause of ctx's end and nothing
+// else: the errors of net/http hold the URL that was requested, and with it the key.
 func (a *api) failure(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil {
 		return ended
 	}
 	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
-		return context.DeadlineExceeded // the transport was first to notice
+		return context.DeadlineExceeded // the transport noticed first
 	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
@@ -116,8 +117,8 @@ func (a *api) failure(ctx context.Context, err error) error {
 	return a.errorf("%v", err)
 }
 
-// refusal turns an HTTP status that is not 200 into the failure that C16 has for it. The
-// words of the body are for the log: some of them are the operator's business alone.
+// refusal turns an HTTP status other than 200 into the failure that C16 names. The text of
+// the body is only for the log: some of it is for the operator alone.
 func (a *api) refusal(status int, body []byte) error {
 	kind := places.ErrUnknown
 	switch status {
@@ -129,24 +130,39 @@ func (a *api) refusal(status int, body []byte) error {
 		kind = places.ErrOverQuota
 	}
 	var said struct {
-		Error struct{ Status, Message string }
+		Error struct {
+			Status, Message string
+			Details         []struct{ Reason string }
+		}
 	}
 	words := ""
 	if json.Unmarshal(body, &said) == nil && said.Error.Message != "" {
+		// Google answers 400 to an invalid key, as to an invalid question.
+		if kind == places.ErrInvalid && strings.HasPrefix(said.Error.Message, "API key ") {
+			kind = places.ErrDenied
+		}
+		for _, d := range said.Error.Details {
+			if kind == places.ErrInvalid && strings.HasPrefix(d.Reason, "API_KEY_") {
+				kind = places.ErrDenied
+			}
+		}
 		words = ": " + said.Error.Status + ": " + said.Error.Message
 	}
 	return fmt.Errorf("%w: %w", kind, a.errorf("HTTP %d%s", status, words))
 }
 
-// errorf is fmt.Errorf without the key, and cut where a body made it long. It wraps
-// nothing.
+// errorf is like fmt.Errorf, without any key of Google's, and cut if a body made the text
+// long. It wraps nothing.
 func (a *api) errorf(format string, args ...any) error {
 	text := fmt.Sprintf(format, args...)
 	if key := a.key(); key != "" {
 		text = strings.NewReplacer(key, "[secret]", url.QueryEscape(key), "[secret]").Replace(text)
 	}
-	return errors.New(cut(text))
+	return errors.New(cut(anyKey.ReplaceAllLiteralString(text, "[secret]")))
 }
+
+// anyKey matches Google's keys.
+var anyKey = regexp.MustCompile(`AIza[0-9A-Za-z_-]{16,}`)
 
 func cut(text string) string {
 	const longest = 300
@@ -156,13 +172,13 @@ func cut(text string) string {
 	return text
 }
 
-// parse reads a body, which is an object, into v.
+// parse parses a body, which must be an object, into v.
 func (a *api) parse(body []byte, v any) error {
 	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-		return a.errorf("read the answer: it is no JSON object")
+		return a.errorf("parse the answer: not a JSON object")
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return a.errorf("read the answer: %v", err)
+		return a.errorf("parse the answer: %v", err)
 	}
 	return nil
 }

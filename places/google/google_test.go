@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -22,21 +21,22 @@ import (
 	"herd/places/google/googletest"
 	"herd/places/nearby"
 	"herd/places/placestest"
+	"herd/test/ports"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// provider is either of the two.
+// provider is either of the two providers.
 type provider interface {
 	places.Provider
 	io.Closer
 }
 
-// apis are both providers, and what a test wants to know of each.
+// apis are both providers, and what the tests need to know of each.
 var apis = []struct {
 	name string
 	open func(google.Config) (provider, error)
-	fail func(w http.ResponseWriter, message string) // a denial as the API words it
+	fail func(w http.ResponseWriter, message string) // a denial in the words of the API
 }{
 	{"google", func(cfg google.Config) (provider, error) { return google.New(cfg) },
 		func(w http.ResponseWriter, message string) {
@@ -61,7 +61,7 @@ func open(t *testing.T, how func(google.Config) (provider, error), cfg google.Co
 	return p
 }
 
-// street is n places east of UCLA, 50 m apart.
+// street returns n places east of UCLA, 50 m apart.
 func street(n int) []googletest.Place {
 	var all []googletest.Place
 	for i := range n {
@@ -85,7 +85,7 @@ func TestBothAreProviders(t *testing.T) {
 	}
 }
 
-// what the server's first place is in a Nearby Search answer (C15).
+// translated is the server's first place as a Nearby Search answer (C15).
 const translated = `{"html_attributions":["<a href=\"https://example.org/?a=1&amp;b=2\">Maps &amp; Sons</a>"],
 "results":[
 {"business_status":"OPERATIONAL","geometry":{"location":{"lat":34.06893,"lng":-118.445127},"viewport":{"northeast":{"lat":34.06993,"lng":-118.444127},"southwest":{"lat":34.06793,"lng":-118.446127}}},"name":"Café 0","place_id":"ChIJ0000","plus_code":{"compound_code":"3H93+H2 Los Angeles","global_code":"85633H93+H2"},"types":["cafe","point_of_interest","establishment"],"vicinity":"1 Main St, Los Angeles"}],
@@ -111,9 +111,9 @@ func TestTheNewAnswerIsTranslated(t *testing.T) {
 	if _, got := ask(t, open(t, apis[0].open, google.Config{URL: s.URL}), q); got != translated {
 		t.Errorf("got\n%s\nwant\n%s", got, translated)
 	}
-	rated := open(t, apis[0].open, google.Config{URL: s.URL + "/", Fields: "places.id,places.rating,places.userRatingCount"})
+	rated := open(t, apis[0].open, google.Config{URL: s.URL + "/", Fields: "places.id,places.location,places.rating,places.userRatingCount"})
 	_, got := ask(t, rated, q)
-	if want := `{"geometry":{"location":{"lat":0,"lng":0}},"name":"","place_id":"ChIJ0000","rating":4.5,"user_ratings_total":321}`; !strings.Contains(got, want) {
+	if want := `},"name":"","place_id":"ChIJ0000","rating":4.5,"user_ratings_total":321}`; !strings.Contains(got, want) {
 		t.Errorf("HERD_GOOGLE_FIELDS: got %s, want %s in it", got, want)
 	}
 	if _, got := ask(t, open(t, apis[0].open, google.Config{URL: s.URL, Fields: "*"}), q); !strings.Contains(got, `"rating":4.5`) || !strings.Contains(got, `"vicinity"`) {
@@ -140,7 +140,7 @@ func TestAnAttributionIsHTML(t *testing.T) {
 	} {
 		s := googletest.Start(t)
 		s.Behave(func(w http.ResponseWriter, _ *http.Request) {
-			googletest.WriteJSON(w, 200, `{"places":[{"id":"a","attributions":[`+said+`,`+said+`]},{"id":"b","attributions":[`+said+`]}]}`)
+			googletest.WriteJSON(w, 200, `{"places":[{"id":"a","location":{"latitude":1},"attributions":[`+said+`,`+said+`]},{"id":"b","location":{"latitude":1},"attributions":[`+said+`]}]}`)
 		})
 		answer, _ := ask(t, open(t, apis[0].open, google.Config{URL: s.URL}), ucla)
 		if got := strings.Join(answer.HTMLAttributions, "|"); got != want {
@@ -172,11 +172,11 @@ func TestTheLegacyAnswerIsPassedOnAsItCame(t *testing.T) {
 			t.Errorf("max %d: got\n%s", most, text)
 		}
 	}
-	// Newlines, members that nobody knows and bytes that are no UTF-8 included.
+	// Including newlines, unknown members and invalid UTF-8.
 	s.Behave(func(w http.ResponseWriter, _ *http.Request) {
-		googletest.WriteJSON(w, 200, "{\n\n\"html_attributions\":[\"by\"],\n\n\"info_messages\" : [\n\n\"a\"],\"b\\n\\n\":1,\"results\":[{\"name\":\"x\\n\\ny\xff\",\n\n\"new\" :\t[1,\n\n2]}],\n\n\"status\":\"OK\"}\n\n")
+		googletest.WriteJSON(w, 200, "{\n\n\"html_attributions\":[\"by\"],\n\n\"info_messages\" : [\n\n\"a\"],\"b\\n\\n\":1,\"results\":[{\"geometry\":{\"location\":{\"lat\":1,\"lng\":2}},\"name\":\"x\\n\\ny\xff\",\n\n\"new\" :\t[1,\n\n2]}],\n\n\"status\":\"OK\"}\n\n")
 	})
-	const want = `{"html_attributions":["by"],` + "\n" + `"results":[` + "\n" + `{"name":"x\n\ny` + "\uFFFD" + `","new":[1,2]}],` + "\n" +
+	const want = `{"html_attributions":["by"],` + "\n" + `"results":[` + "\n" + `{"geometry":{"location":{"lat":1,"lng":2}},"name":"x\n\ny` + "\uFFFD" + `","new":[1,2]}],` + "\n" +
 		`"status":"OK",` + "\n" + `"b\n\n":1,"info_messages":["a"]}`
 	if _, got := ask(t, p, ucla); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -200,8 +200,8 @@ func sameJSON(t *testing.T, a, b any) bool {
 type failure struct {
 	name   string
 	answer http.HandlerFunc
-	want   error  // one of C16's
-	says   string // part of what is logged
+	want   error  // a failure of C16
+	says   string // part of the log line
 }
 
 func serves(status int, contentType, body string) http.HandlerFunc {
@@ -214,10 +214,10 @@ func serves(status int, contentType, body string) http.HandlerFunc {
 
 const asJSON = "application/json; charset=UTF-8"
 
-// echo is a text that shows the key in every way.
+// echo is a text that shows the key in every form.
 const echo = "key " + googletest.Key + " in " + "https://maps.googleapis.com/maps/api/place/nearbysearch/json?key=" + googletest.Key
 
-// failures are those of both APIs.
+// failures are the failures of both APIs.
 func failures() []failure {
 	all := []failure{
 		{"C16 HTTP 400", serves(400, asJSON, `{"error":{"status":"INVALID_ARGUMENT","message":"`+echo+`"}}`), places.ErrInvalid, "HTTP 400: INVALID_ARGUMENT: key [secret] in"},
@@ -236,12 +236,12 @@ func failures() []failure {
 		{"another content type", serves(200, "text/html; charset=UTF-8", `{"places":[],"status":"OK"}`), nil, "which is not JSON"},
 		{"a content type that shows the key", serves(200, googletest.Key, "{}"), nil, "not JSON"},
 		{"a bad content type", serves(200, "application/json; charset", "{}"), nil, "not JSON"},
-		{"not JSON", serves(200, asJSON, "<html>"), nil, "read the answer"},
-		{"empty", serves(200, asJSON, ""), nil, "read the answer"},
-		{"half of it", serves(200, asJSON, `{"places":[{"id":"a"},`), nil, "read the answer"},
-		{"more than one", serves(200, asJSON, `{}{}`), nil, "read the answer"},
-		{"a list", serves(200, asJSON, `[]`), nil, "read the answer"},
-		{"nothing", serves(200, asJSON, ` null`), nil, "read the answer"},
+		{"not JSON", serves(200, asJSON, "<html>"), nil, "parse the answer"},
+		{"empty", serves(200, asJSON, ""), nil, "parse the answer"},
+		{"half of it", serves(200, asJSON, `{"places":[{"id":"a"},`), nil, "parse the answer"},
+		{"more than one", serves(200, asJSON, `{}{}`), nil, "parse the answer"},
+		{"a list", serves(200, asJSON, `[]`), nil, "parse the answer"},
+		{"nothing", serves(200, asJSON, ` null`), nil, "parse the answer"},
 		{"an error with HTTP 200", serves(200, asJSON, `{"error":{"code":403,"status":"PERMISSION_DENIED","message":"not you"}}`), nil, ""},
 		{"an answer that shows the key", serves(200, asJSON, `{"places":[{"id":"`+echo+`"}],"results":[{"name":"`+echo+`"}],"status":"OK"}`), nil, "shows the key"},
 		{"endless", func(w http.ResponseWriter, _ *http.Request) {
@@ -280,7 +280,7 @@ func hijack(w http.ResponseWriter, text string) {
 	io.WriteString(conn, text)
 }
 
-// endless is a text over and over.
+// endless is a text that repeats without end.
 type endless struct{ text string }
 
 func (e endless) Read(p []byte) (int, error) {
@@ -300,16 +300,15 @@ func legacyFailures() []failure {
 		{"C16 UNKNOWN_ERROR", says("UNKNOWN_ERROR", ""), places.ErrUnknown, "UNKNOWN_ERROR"},
 		{"C16 a status that is none", says("NOT_FOUND", ""), places.ErrUnknown, "NOT_FOUND"},
 		{"C16 no status", serves(200, asJSON, `{"results":[]}`), places.ErrUnknown, `status ""`},
-		{"results that are no places", serves(200, asJSON, `{"results":[null],"status":"OK"}`), nil, "read the answer"},
-		{"results of another form", serves(200, asJSON, `{"results":[{"name":[]}],"status":"OK"}`), nil, "read the answer"},
+		{"results that are no places", serves(200, asJSON, `{"results":[null],"status":"OK"}`), nil, "parse the answer"},
+		{"results of another form", serves(200, asJSON, `{"results":{"name":[]},"status":"OK"}`), nil, "parse the answer"},
 	}
 }
 
-// echoShown is what Google itself makes of a key in its words.
+// echoShown is Google's own text with the key redacted.
 const echoShown = "This API key [REDACTED] is not authorized"
 
-// Every failure is one of C16's, and neither its error nor what a client sees shows the
-// key.
+// Every failure is one of C16's, and neither its error nor what a client sees shows the key.
 func TestFailures(t *testing.T) {
 	for i, api := range apis {
 		all := failures()
@@ -353,7 +352,7 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// hides fails the test if text has the key, or a good part of it.
+// hides fails the test if text contains the key or a large part of it.
 func hides(t *testing.T, what, text string) {
 	t.Helper()
 	for i := 0; i+12 <= len(googletest.Key); i++ {
@@ -365,13 +364,12 @@ func hides(t *testing.T, what, text string) {
 }
 
 func TestAWrongKeyIsDenied(t *testing.T) {
-	for i, api := range apis {
+	for _, api := range apis {
 		s := googletest.Start(t)
 		p := open(t, api.open, google.Config{URL: s.URL, Key: "AIzaWrongWrongWrong"})
 		_, err := p.Nearby(t.Context(), ucla)
-		// Places API (New) says HTTP 400 for a key that it does not know.
-		if want := []error{places.ErrInvalid, places.ErrDenied}[i]; !errors.Is(err, want) {
-			t.Errorf("%s: %v, want %v", api.name, err, want)
+		if !errors.Is(err, places.ErrDenied) { // although Places API (New) answers 400
+			t.Errorf("%s: %v, want %v", api.name, err, places.ErrDenied)
 		}
 		if refused := s.Refused(); len(refused) != 1 {
 			t.Errorf("%s: %q", api.name, refused)
@@ -379,7 +377,8 @@ func TestAWrongKeyIsDenied(t *testing.T) {
 	}
 }
 
-// A question that no API takes is refused there, not here: the test of the strictness.
+// A question that no API accepts is refused by the server, not by this package: this tests
+// the server's strictness.
 func TestTheServerIsStrict(t *testing.T) {
 	s := googletest.Start(t)
 	for _, q := range []places.Query{
@@ -400,7 +399,7 @@ func TestTheServerIsStrict(t *testing.T) {
 	}
 }
 
-// The key is for one host alone.
+// The key is sent to one host only.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	for _, api := range apis {
 		other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -436,13 +435,9 @@ func TestTLSIsVerified(t *testing.T) {
 }
 
 func TestNobodyThere(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln.Close()
+	nobody := ports.Addr(t)
 	for _, api := range apis {
-		_, err := open(t, api.open, google.Config{URL: "http://" + ln.Addr().String()}).Nearby(t.Context(), ucla)
+		_, err := open(t, api.open, google.Config{URL: "http://" + nobody}).Nearby(t.Context(), ucla)
 		if err == nil || !strings.Contains(err.Error(), "refused") {
 			t.Errorf("%s: %v", api.name, err)
 		}
@@ -486,6 +481,81 @@ func TestABaseAddressThatIsNone(t *testing.T) {
 			t.Errorf("%s takes it", api.name)
 		} else {
 			hides(t, "the error", err.Error())
+		}
+	}
+}
+
+// An invalid part of an answer costs only that part, or its place. A place without a position
+// is left out, not placed at 0, 0.
+func TestWhatIsOddInAnAnswerIsLeftOut(t *testing.T) {
+	const at = `"location":{"latitude":34.07,"longitude":-118.44}`
+	for _, test := range []struct{ name, places, want string }{
+		{"a place without a location", `{"id":"a","displayName":{"text":"A"}},{"id":"b",` + at + `}`, "b"},
+		{"null in its place", `{"id":"a","location":null},{"id":"b",` + at + `}`, "b"},
+		{"an empty one", `{"id":"a","location":{}},{"id":"b",` + at + `}`, "b"},
+		{"on the equator", `{"id":"a","location":{"longitude":9.5}}`, "a"},
+		{"beyond the pole", `{"id":"a","location":{"latitude":91,"longitude":1}},{"id":"b",` + at + `}`, "b"},
+		{"coordinates as text", `{"id":"a","location":{"latitude":"34","longitude":1}},{"id":"b",` + at + `}`, "b"},
+		{"a count as text", `{"id":"a",` + at + `,"userRatingCount":"12","rating":4.5}`, "a 4.5"},
+		{"a count as a fraction", `{"id":"a",` + at + `,"userRatingCount":12.0}`, "a (12)"},
+		{"a rating as text, types as one text", `{"id":"a",` + at + `,"rating":"4","types":"cafe","userRatingCount":3}`, "a (3)"},
+		{"a viewport of which half is missing", `{"id":"a",` + at + `,"viewport":{"low":{"latitude":1,"longitude":1}}}`, "a"},
+		{"something that is no place", `null,7,{"id":"b",` + at + `}`, "b"},
+		{"none that is somewhere", `{"id":"a"}`, ""},
+	} {
+		t.Run("C15 "+test.name, func(t *testing.T) {
+			s := googletest.Start(t)
+			s.Behave(func(w http.ResponseWriter, _ *http.Request) {
+				googletest.WriteJSON(w, 200, `{"places":[`+test.places+`]}`)
+			})
+			answer, _ := ask(t, open(t, apis[0].open, google.Config{URL: s.URL}), ucla)
+			var got []string
+			for _, p := range answer.Results {
+				text := p.PlaceID
+				if p.Rating != 0 {
+					text += fmt.Sprint(" ", p.Rating)
+				}
+				if p.UserRatingsTotal != 0 {
+					text += fmt.Sprintf(" (%d)", p.UserRatingsTotal)
+				}
+				if p.Geometry.Viewport != nil {
+					text += " seen"
+				}
+				got = append(got, text)
+			}
+			if got := strings.Join(got, ", "); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+	t.Run("C15 the legacy answer too", func(t *testing.T) {
+		s := googletest.Start(t)
+		s.Behave(func(w http.ResponseWriter, _ *http.Request) {
+			googletest.WriteJSON(w, 200, `{"html_attributions":[],"status":"OK","results":[{"place_id":"a"},{"place_id":"b","rating":"4","geometry":{"location":{"lat":1,"lng":2}}},3]}`)
+		})
+		_, text := ask(t, open(t, apis[1].open, google.Config{URL: s.URL}), ucla)
+		if !strings.Contains(text, "\"results\":[\n"+`{"place_id":"b","rating":"4","geometry":{"location":{"lat":1,"lng":2}}}],`) {
+			t.Errorf("got %s", text)
+		}
+	})
+}
+
+// An invalid key is answered with 400, and the text may hold that key or another.
+func TestAKeyInGooglesWordsIsNotShown(t *testing.T) {
+	const other = "AIzaSyOtherOtherOtherOtherOtherOtherOth"
+	for name, body := range map[string]string{
+		"by its message": `{"error":{"code":400,"message":"API key not valid: ` + other + ` (` + googletest.Key + `)","status":"INVALID_ARGUMENT"}}`,
+		"by its reason":  `{"error":{"code":400,"message":"No: ` + other + `","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}`,
+	} {
+		s := googletest.Start(t)
+		s.Behave(func(w http.ResponseWriter, _ *http.Request) { googletest.WriteJSON(w, 400, body) })
+		_, err := open(t, apis[0].open, google.Config{URL: s.URL}).Nearby(t.Context(), ucla)
+		if !errors.Is(err, places.ErrDenied) {
+			t.Errorf("%s: %v", name, err)
+		}
+		hides(t, name, err.Error())
+		if strings.Contains(err.Error(), "AIza") {
+			t.Errorf("%s: %v shows a key", name, err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package google
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,14 +15,14 @@ import (
 	"herd/places/nearby"
 )
 
-// Legacy is the Nearby Search of the Places API before the new one,
-// https://developers.google.com/maps/documentation/places/web-service/search-nearby. It
-// is a places.Provider. Since October 2026 Google enables it for no new project; those
-// that have it keep it. It chooses by prominence and may go beyond the radius: what it
-// says is passed on as it came.
+// Legacy is the Nearby Search of the earlier Places API,
+// https://developers.google.com/maps/documentation/places/web-service/search-nearby. It is a
+// places.Provider. Since October 2026 Google does not enable it for new projects; projects
+// that have it keep it. It selects places by prominence and may return some beyond the
+// radius; its results are passed on unchanged.
 type Legacy struct{ *api }
 
-// NewLegacy returns the API. The error is for a base address that is none.
+// NewLegacy returns the provider. The error means that the base URL is invalid.
 func NewLegacy(cfg Config) (*Legacy, error) {
 	a, err := newAPI("google-legacy", cfg, "https://maps.googleapis.com")
 	if err != nil {
@@ -30,12 +31,12 @@ func NewLegacy(cfg Config) (*Legacy, error) {
 	return &Legacy{a}, nil
 }
 
-// legacyStatuses are the statuses that are failures. Any other than these, OK and
-// ZERO_RESULTS is one that this API does not have.
+// legacyStatuses are the statuses that mean failure. This API has no statuses other than
+// these, OK and ZERO_RESULTS.
 var legacyStatuses = map[string]*places.Error{
 	"INVALID_REQUEST":  places.ErrInvalid,
 	"OVER_QUERY_LIMIT": places.ErrOverQuota,
-	"OVER_DAILY_LIMIT": places.ErrOverQuota, // its elder siblings' word for a limit that is the operator's own
+	"OVER_DAILY_LIMIT": places.ErrOverQuota, // older APIs use it for a limit that the operator has set
 	"REQUEST_DENIED":   places.ErrDenied,
 	"UNKNOWN_ERROR":    places.ErrUnknown,
 }
@@ -61,8 +62,8 @@ func (l *Legacy) Nearby(ctx context.Context, q places.Query) (nearby.Answer, err
 
 func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
 
-// read takes an answer apart as far as it must be: into its places, each as it came, and
-// whatever else is there.
+// read parses an answer as far as needed: into its places, each unchanged, and all other
+// members.
 func (l *Legacy) read(body []byte, most int) (nearby.Answer, error) {
 	var members map[string]json.RawMessage
 	var said struct {
@@ -85,13 +86,18 @@ func (l *Legacy) read(body []byte, most int) (nearby.Answer, error) {
 		return nearby.Answer{}, fmt.Errorf("%w: %w", kind, l.errorf("status %q: %s", said.Status, said.ErrorMessage))
 	}
 	answer := nearby.Answer{HTMLAttributions: said.HTMLAttributions}
-	for _, text := range said.Results[:min(len(said.Results), most)] {
-		var place nearby.Place
-		if err := l.parse(text, &place); err != nil {
-			return nearby.Answer{}, err
+	var unread error
+	for _, text := range said.Results {
+		if len(answer.Results) == most {
+			break
 		}
-		place.Raw = oneLine(text)
-		answer.Results = append(answer.Results, place)
+		place, err := legacyPlace(text)
+		if unread = cmp.Or(unread, err); err == nil && place != nil {
+			answer.Results = append(answer.Results, *place)
+		}
+	}
+	if len(answer.Results) == 0 && unread != nil {
+		return nearby.Answer{}, l.errorf("parse the answer: %v", unread)
 	}
 	answer.Status = nearby.Found(nil, answer.Results).Status
 	for _, name := range []string{"html_attributions", "results", "status", "error_message"} {
@@ -101,17 +107,37 @@ func (l *Legacy) read(body []byte, most int) (nearby.Answer, error) {
 	return answer, nil
 }
 
+// legacyPlace parses the documented members of a place; all of it is passed on unchanged. It
+// returns nil for a place without a position.
+func legacyPlace(text json.RawMessage) (*nearby.Place, error) {
+	members, err := object(text)
+	if err != nil {
+		return nil, err
+	}
+	var geometry struct{ Location *struct{ Lat, Lng float64 } }
+	optional(members["geometry"], &geometry)
+	if at := geometry.Location; at == nil || !(&latLng{at.Lat, at.Lng}).isOnEarth() {
+		return nil, nil
+	}
+	place := &nearby.Place{Raw: oneLine(text)}
+	place.Geometry.Location = nearby.Location{Lat: geometry.Location.Lat, Lng: geometry.Location.Lng}
+	optional(members["name"], &place.Name)
+	optional(members["place_id"], &place.PlaceID)
+	optional(members["types"], &place.Types)
+	return place, nil
+}
+
 // oneLine returns JSON without white space between its tokens, and so without a newline:
-// in its texts there are none (C14).
+// strings in JSON have none (C14).
 func oneLine(text []byte) []byte {
 	var b bytes.Buffer
 	if err := json.Compact(&b, text); err != nil {
-		return []byte("null") // never: it was parsed before
+		return []byte("null") // impossible: it was parsed before
 	}
 	return b.Bytes()
 }
 
-// others writes members of an object one after the other, by name.
+// others writes members of an object, separated by commas and sorted by name.
 func others(members map[string]json.RawMessage) []byte {
 	var names []string
 	for name := range members {
@@ -125,7 +151,7 @@ func others(members map[string]json.RawMessage) []byte {
 		}
 		quoted, err := json.Marshal(name)
 		if err != nil {
-			continue // never: a text
+			continue // impossible: it is a string
 		}
 		b = append(append(append(b, quoted...), ':'), oneLine(members[name])...)
 	}

@@ -9,13 +9,13 @@ import (
 
 var errNumber = errors.New("write nearby search answer: a number that JSON cannot write")
 
-// Append appends the answer's JSON to dst, a place a line so that people can read it
-// over nc, and keeps C14: no two adjacent newlines and none at the end. Nil slices are
-// written as empty ones; bytes that are no UTF-8 become U+FFFD. The error is for
-// numbers that JSON cannot write (NaN, infinities); dst is then returned as it was.
+// Append appends the answer's JSON to dst, one place per line so that people can read it over
+// nc, and keeps C14: no two adjacent newlines and none at the end. Nil slices are written as
+// empty ones; invalid UTF-8 becomes U+FFFD. The error is for numbers that JSON cannot write
+// (NaN, infinities); dst is then returned unchanged.
 //
-// It is written out by hand because every WHATSAT waits for it: this takes half the
-// time of encoding/json, allocates nothing, and can put a place on a line of its own.
+// It is hand-written because every WHATSAT waits for it: it takes half the time of
+// encoding/json, allocates nothing, and can put each place on a line of its own.
 func (a Answer) Append(dst []byte) ([]byte, error) {
 	b := append(dst, `{"html_attributions":`...)
 	b = appendStrings(b, a.HTMLAttributions)
@@ -42,7 +42,7 @@ func (a Answer) Append(dst []byte) ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// append writes the fields in the order of Google's own answers, by name.
+// append appends the fields sorted by name, the order of Google's own answers.
 func (p *Place) append(b []byte) []byte {
 	if p.Raw != nil {
 		return append(b, p.Raw...)
@@ -106,7 +106,7 @@ func (l Location) append(b []byte) []byte {
 
 // finite reports whether JSON can write every number of the place.
 func (p *Place) finite() bool {
-	// Anything that is not finite makes such a sum NaN: Inf * 0 is NaN.
+	// A number that is not finite makes this sum NaN: Inf * 0 is NaN.
 	sum := p.Rating*0 + p.Geometry.Location.zero()
 	if view := p.Geometry.Viewport; view != nil {
 		sum += view.Northeast.zero() + view.Southwest.zero()
@@ -116,7 +116,7 @@ func (p *Place) finite() bool {
 
 func (l Location) zero() float64 { return l.Lat*0 + l.Lng*0 }
 
-// appendNumber writes f, which is finite, with as few digits as read back as f.
+// appendNumber appends f, which is finite, with the fewest digits that parse to f again.
 func appendNumber(b []byte, f float64) []byte {
 	return strconv.AppendFloat(b, f, 'f', -1, 64)
 }
@@ -132,12 +132,12 @@ func appendStrings(b []byte, list []string) []byte {
 	return append(b, ']')
 }
 
-// appendString writes s as a JSON string. It escapes what JSON makes one escape and
-// no more: attributions are HTML, and stay readable.
+// appendString appends s as a JSON string. It escapes only what JSON requires: attributions
+// are HTML and stay readable.
 func appendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
-	from := 0 // s[from:i] is good as it is
+	from := 0 // s[from:i] needs no escape
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
@@ -153,7 +153,7 @@ func appendString(b []byte, s string) []byte {
 		switch {
 		case c >= utf8.RuneSelf:
 			b = utf8.AppendRune(b, utf8.RuneError)
-		case c == '\n': // never as it is: C14
+		case c == '\n': // never unescaped: C14
 			b = append(b, `\n`...)
 		case c < ' ':
 			b = append(b, `\u00`...)

@@ -1,7 +1,7 @@
-// Package nearby is the answer to a WHATSAT as Google's Places API words it: the
-// legacy *Nearby Search* answer, its types, its statuses and its JSON (C14–C16).
+// Package nearby is the places part of the answer to WHATSAT, in the form of Google's Places
+// API: the legacy *Nearby Search* answer, its types, statuses and JSON (C14–C16).
 //
-// It is pure: it knows nothing of who found the places, of networks or of time.
+// It is pure: it knows nothing of where the places are from, of networks or of time.
 package nearby
 
 // Status says how a search ended.
@@ -11,30 +11,28 @@ type Status string
 const (
 	OK             Status = "OK"
 	ZeroResults    Status = "ZERO_RESULTS"     // nothing is near; not a failure
-	InvalidRequest Status = "INVALID_REQUEST"  // the provider does not take the question
+	InvalidRequest Status = "INVALID_REQUEST"  // the provider refuses the question
 	OverQueryLimit Status = "OVER_QUERY_LIMIT" // no questions left
-	RequestDenied  Status = "REQUEST_DENIED"   // the provider does not take the key
-	UnknownError   Status = "UNKNOWN_ERROR"    // anything else, lateness included
+	RequestDenied  Status = "REQUEST_DENIED"   // the provider refuses the key
+	UnknownError   Status = "UNKNOWN_ERROR"    // any other failure, including a timeout
 )
 
-// Failed reports whether the status stands for a failure: then there is nothing to
-// know about what is near.
+// Failed reports whether the status is a failure, which says nothing about what is near.
 func (s Status) Failed() bool { return s != OK && s != ZeroResults }
 
-// Answer is a Nearby Search answer. The tags read one back; Append writes one.
+// Answer is a Nearby Search answer. The tags are for parsing one; Append writes one.
 type Answer struct {
 	HTMLAttributions []string `json:"html_attributions"`
 	Results          []Place  `json:"results"`
 	Status           Status   `json:"status"`
 	ErrorMessage     string   `json:"error_message,omitempty"` // only with a status that Failed
 
-	// Others are members that a provider's own Nearby Search answer has beyond these, as
-	// JSON without a newline: `"next_page_token":"…"`, parted by commas. Append writes
-	// them as they are.
+	// Others are further members of a provider's own Nearby Search answer, as JSON without a
+	// newline: `"next_page_token":"…"`, separated by commas. Append writes them unchanged.
 	Others []byte `json:"-"`
 }
 
-// Place is one result. Fields that a provider does not know stay out of the JSON.
+// Place is one result. Fields that a provider does not know are left out of the JSON.
 type Place struct {
 	BusinessStatus   string    `json:"business_status,omitempty"` // OPERATIONAL, CLOSED_TEMPORARILY or CLOSED_PERMANENTLY
 	Geometry         Geometry  `json:"geometry"`
@@ -46,12 +44,12 @@ type Place struct {
 	UserRatingsTotal int       `json:"user_ratings_total,omitempty"`
 	Vicinity         string    `json:"vicinity,omitempty"`
 
-	// Raw is the place as a provider of Nearby Search answers wrote it, as JSON without a
-	// newline. Append writes it, where it is there, in place of all the other fields.
+	// Raw is the place as JSON without a newline, as a provider of Nearby Search answers
+	// wrote it. If set, Append writes it instead of all other fields.
 	Raw []byte `json:"-"`
 }
 
-// Geometry is where a place is.
+// Geometry is the position of a place.
 type Geometry struct {
 	Location Location  `json:"location"`
 	Viewport *Viewport `json:"viewport,omitempty"`
@@ -63,7 +61,7 @@ type Location struct {
 	Lng float64 `json:"lng"`
 }
 
-// Viewport is the part of a map that shows a place well.
+// Viewport is the part of a map in which to show a place.
 type Viewport struct {
 	Northeast Location `json:"northeast"`
 	Southwest Location `json:"southwest"`
@@ -75,8 +73,8 @@ type PlusCode struct {
 	GlobalCode   string `json:"global_code"`
 }
 
-// Found returns the answer of a provider that looked: OK, or ZERO_RESULTS where
-// nothing is near. It keeps both slices.
+// Found returns a successful answer: OK, or ZERO_RESULTS if there are no results. It keeps
+// both slices.
 func Found(attributions []string, results []Place) Answer {
 	status := OK
 	if len(results) == 0 {
@@ -85,17 +83,17 @@ func Found(attributions []string, results []Place) Answer {
 	return Answer{HTMLAttributions: attributions, Results: results, Status: status}
 }
 
-// Zero returns the answer to a question that wants no places (C12).
+// Zero returns the answer to a question for no places (C12).
 func Zero() Answer { return Answer{Status: ZeroResults} }
 
-// Failure returns the answer that stands in for the places when their provider
-// failed (C16). The message goes to clients: it must show no key.
+// Failure returns the answer to send when the provider failed (C16). The message goes to
+// clients: it must not hold a key.
 func Failure(status Status, message string) Answer {
 	return Answer{Status: status, ErrorMessage: message}
 }
 
-// Trim returns the answer with no more than the first most results (C15). The
-// results are shared with a, not copied.
+// Trim returns the answer with at most the first most results (C15). The results are shared
+// with a, not copied.
 func (a Answer) Trim(most int) Answer {
 	if len(a.Results) <= most {
 		return a

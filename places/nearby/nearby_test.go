@@ -121,8 +121,8 @@ func TestOnlyFailuresFail(t *testing.T) {
 	}
 }
 
-// FuzzAnswer: whatever a provider puts in, out comes JSON that keeps C14 and says to
-// encoding/json just what encoding/json would have said.
+// FuzzAnswer: whatever a provider returns, the output is JSON that keeps C14 and that
+// encoding/json decodes like its own output.
 func FuzzAnswer(f *testing.F) {
 	f.Add("Café", "x:1", "a\n\nb", "type", "slow", 34.0, -118.0, 4.5, 3, uint8(2))
 	f.Add("\xff\xfe\x00", "<&>\u2028\ufffd", "\r\n\n", "", "", math.Inf(1), math.NaN(), 0.0, 0, uint8(0))
@@ -167,7 +167,7 @@ func FuzzAnswer(f *testing.F) {
 		if err := json.Unmarshal(reference, &want); err != nil {
 			t.Fatal(err)
 		}
-		if want.Results == nil { // as null; ours is []
+		if want.Results == nil { // null, where Append writes []
 			want.Results = []nearby.Place{}
 		}
 		if !reflect.DeepEqual(got, want) {

@@ -14,47 +14,51 @@ import (
 	"herd/places/nearby"
 )
 
-// most is the largest Query.Max (C12).
-const most = 20
-
-// place is one place, 32 bytes without a pointer.
+// place is one place, in 32 bytes without a pointer.
 type place struct {
-	id             int64 // OpenStreetMap's, twice, and one more for a way
+	id             int64 // OpenStreetMap's id, doubled, plus one for a way
 	at             point
-	text           uint32 // where in the text its name begins, which its vicinity follows
+	text           uint32 // offset of its name in the text; its vicinity follows
 	name, vicinity uint16 // their lengths
-	kind           uint32 // which of the lists of types
+	kind           uint32 // number of its list of types
+	version        uint32 // OpenStreetMap's version; 0 if the file has none
 }
 
-// index finds places that are near a point. It never changes.
+// index finds places near a point. It never changes.
 //
-// The places lie along a curve that keeps near ones near each other; the tree has one
-// entry a run of them, a box around it. So the tree takes three bytes a place, and what
-// is looked at together is together in memory.
+// The places are sorted along a curve that keeps neighbours together. The tree has one entry,
+// a bounding box, per run of places. So the tree takes three bytes per place, and places that
+// are read together are adjacent in memory.
 type index struct {
 	places []place
 	text   string
 	kinds  [][]string
-	tree   rtree.RTreeGN[float64, uint32] // of a run, the number of its first place
-	lost   int                            // ways that have none of their nodes in the file
+	tree   rtree.RTreeGN[float64, uint32] // per run, the number of its first place
+	lost   int                            // ways without any of their nodes in the file
 }
 
-// run is how many places share a box.
+// run is the number of places per box.
 const run = 16
 
-// newIndex makes an index of places, which it keeps. Those that are nowhere are left
-// out, and of those with the same id all but one.
-func newIndex(all []place, text string, kinds [][]string) *index {
+// newIndex makes an index of places, which it keeps. Places without a position are left out,
+// and so are duplicates of an id; different versions of one id are an error.
+func newIndex(all []place, text string, kinds [][]string) (*index, error) {
 	x := &index{kinds: kinds}
 	before := len(all)
 	all = slices.DeleteFunc(all, func(p place) bool { return p.at == nowhere })
 	x.lost = before - len(all)
 	slices.SortFunc(all, func(a, b place) int { return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.text, b.text)) })
+	for i := range all[:max(len(all)-1, 0)] {
+		a, b := &all[i], &all[i+1]
+		if a.id == b.id && a.version != b.version && a.version != 0 && b.version != 0 {
+			return nil, errHistory
+		}
+	}
 	all = slices.CompactFunc(all, func(a, b place) bool { return a.id == b.id })
 	slices.SortFunc(all, func(a, b place) int {
 		return cmp.Or(cmp.Compare(a.at.curve(), b.at.curve()), cmp.Compare(a.id, b.id))
 	})
-	x.places, x.text = slices.Clone(all), strings.Clone(text) // without the room to grow
+	x.places, x.text = slices.Clone(all), strings.Clone(text) // without spare capacity
 	for from := 0; from < len(x.places); from += run {
 		low := [2]float64{math.Inf(1), math.Inf(1)}
 		high := [2]float64{math.Inf(-1), math.Inf(-1)}
@@ -65,19 +69,19 @@ func newIndex(all []place, text string, kinds [][]string) *index {
 		}
 		x.tree.Insert(low, high, uint32(from))
 	}
-	return x
+	return x, nil
 }
 
 func (x *index) run(from uint32) []place {
 	return x.places[from:min(int(from)+run, len(x.places))]
 }
 
-// size returns about how many bytes the index takes, the tree left out.
+// size returns the approximate size of the index in bytes, without the tree.
 func (x *index) size() int {
 	return len(x.places)*int(unsafe.Sizeof(place{})) + len(x.text)
 }
 
-// curve returns how far along a Z-order curve the point is.
+// curve returns the position of the point along a Z-order curve.
 func (p point) curve() uint64 {
 	spread := func(n int32) uint64 {
 		v := uint64(uint32(n) ^ 1<<31)
@@ -91,18 +95,9 @@ func (p point) curve() uint64 {
 	return spread(p.lat)<<1 | spread(p.lon)
 }
 
-// hit is a place that is near.
-type hit struct {
-	km, chord float64
-	place     *place
-}
-
-// compare orders hits as the gazetteer does: by distance, name and id.
-func (x *index) compare(a, b hit) int {
-	if order := cmp.Compare(a.km, b.km); order != 0 {
-		return order
-	}
-	return cmp.Or(strings.Compare(x.name(a.place), x.name(b.place)), strings.Compare(a.place.placeID(), b.place.placeID()))
+// compare orders places at the same distance like the gazetteer: by name and id.
+func (x *index) compare(a, b *place) int {
+	return cmp.Or(strings.Compare(x.name(a), x.name(b)), strings.Compare(a.placeID(), b.placeID()))
 }
 
 func (x *index) name(p *place) string { return x.text[p.text:][:p.name] }
@@ -114,38 +109,31 @@ func (p *place) placeID() string {
 	return "osm:node/" + strconv.FormatInt(p.id>>1, 10)
 }
 
-// answer returns the nearest places to q.
+// answer returns the places nearest to q.
 func (x *index) answer(q places.Query) []nearby.Place {
-	hits, _ := x.search(q)
-	results := make([]nearby.Place, len(hits))
-	for i, h := range hits {
+	near, _ := x.search(q)
+	results := make([]nearby.Place, near.Len())
+	for i := range results {
+		p := near.At(i)
 		results[i] = nearby.Place{
-			Name:     x.name(h.place),
-			PlaceID:  h.place.placeID(),
-			Geometry: nearby.Geometry{Location: nearby.Location{Lat: h.place.at.degreesLat(), Lng: h.place.at.degreesLon()}},
-			Types:    x.kinds[h.place.kind],
-			Vicinity: x.text[h.place.text+uint32(h.place.name):][:h.place.vicinity],
+			Name:     x.name(p),
+			PlaceID:  p.placeID(),
+			Geometry: nearby.Geometry{Location: nearby.Location{Lat: p.at.degreesLat(), Lng: p.at.degreesLon()}},
+			Types:    x.kinds[p.kind],
+			Vicinity: x.text[p.text+uint32(p.name):][:p.vicinity],
 		}
 	}
 	return results
 }
 
-// search goes through the runs of places from the nearest box on, and stops at the one
-// that can have nothing to add: past the radius, or past the last of q.Max places. It
-// also says how many boxes it looked at.
-func (x *index) search(q places.Query) (hits []hit, boxes int) {
-	const slack, speck = 1 + 1e-9, 1e-18 // for rounding; Distance decides in the end
-	angle := q.Radius / places.EarthRadius * slack
-	bound := 4.0 // of chords: the Earth's diameter, squared
-	if angle < math.Pi {
-		half := math.Sin(angle / 2)
-		bound = 4*half*half*slack + speck
+// search visits runs of places in the order of their boxes' distance. It stops at the first
+// box that can add nothing: beyond the radius, or beyond the last of q.Max places. It also
+// returns how many boxes it visited.
+func (x *index) search(q places.Query) (near *places.Nearest[place], boxes int) {
+	near = places.NearestTo(q, x.compare)
+	if q.Max == 0 {
+		return near, 0
 	}
-	here, limit := places.Toward(q.Lat, q.Lon), min(q.Max, most)
-	if limit == 0 || len(x.places) == 0 {
-		return nil, 0
-	}
-	hits = make([]hit, 0, limit+1)
 	from := newOrigin(q.Lat, q.Lon)
 	x.tree.Nearby(
 		func(low, high [2]float64, _ uint32, _ bool) float64 {
@@ -153,35 +141,19 @@ func (x *index) search(q places.Query) (hits []hit, boxes int) {
 			return from.chord(low, high)
 		},
 		func(_, _ [2]float64, first uint32, least float64) bool {
-			if least > bound*slack+speck {
+			if near.Beyond(least) {
 				return false
 			}
-			near := x.run(first)
-			for i := range near {
-				there := places.Toward(near[i].at.degreesLat(), near[i].at.degreesLon())
-				chord := here.Chord(there)
-				if chord > bound {
-					continue
-				}
-				h := hit{here.Distance(there), chord, &near[i]}
-				if h.km > q.Radius {
-					continue
-				}
-				at, _ := slices.BinarySearchFunc(hits, h, x.compare)
-				hits = slices.Insert(hits, at, h)
-				if len(hits) > limit {
-					hits = hits[:limit]
-				}
-				if len(hits) == limit { // from now on only what is nearer than the last
-					bound = min(bound, hits[limit-1].chord*slack+speck)
-				}
+			run := x.run(first)
+			for i := range run {
+				near.Look(places.Toward(run[i].at.degreesLat(), run[i].at.degreesLon()), &run[i])
 			}
 			return true
 		})
-	return hits, boxes
+	return near, boxes
 }
 
-// origin is a point that boxes are near to or far from.
+// origin is the point from which distances to boxes are measured.
 type origin struct {
 	lat, lon       float64 // degrees
 	sinLat, cosLat float64
@@ -192,12 +164,11 @@ func newOrigin(lat, lon float64) origin {
 	return origin{lat, lon, sin, cos}
 }
 
-// chord returns the square of the straight line, in Earth radii, to the point of a box
-// of latitudes and longitudes that is nearest on the sphere; poles and antimeridian are
-// no different from other places.
+// chord returns the square of the straight line, in Earth radii, to the nearest point on the
+// sphere of a box of latitudes and longitudes. Poles and the antimeridian are not special.
 func (o origin) chord(low, high [2]float64) float64 {
 	const degree = math.Pi / 180
-	// Along a parallel the nearest point is that of the nearest longitude.
+	// Along a parallel the nearest point has the nearest longitude.
 	aside := 0.0
 	if o.lon < low[1] || o.lon > high[1] {
 		west, east := math.Abs(o.lon-low[1]), math.Abs(o.lon-high[1])
@@ -208,8 +179,8 @@ func (o origin) chord(low, high [2]float64) float64 {
 	if aside > 0 {
 		half = math.Sin(aside * (degree / 2))
 		half *= half
-		// On the great circle of that meridian the nearest point is where the latitude,
-		// which beyond a pole goes on past 90°, is top; and nearer ones are nearer.
+		// On the great circle of that meridian the nearest point has the latitude top,
+		// counted past 90° beyond a pole; other points are nearer the closer they are to it.
 		top := math.Atan2(o.sinLat, o.cosLat*(1-2*half)) / degree
 		lat = min(max(top, low[0]), high[0])
 		if top < low[0] || top > high[0] {

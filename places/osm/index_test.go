@@ -1,6 +1,7 @@
 package osm
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -18,20 +19,29 @@ import (
 	"herd/places/nearby"
 )
 
-// spot is a place for an index of the test's own: its name, and where it is.
+// spot is a place for an index of the test's own: its name and position.
 type spot struct {
 	id       int64
 	name     string
 	lat, lon float64
 }
 
+// mustIndex returns the index of what was collected, in which each element has one version.
+func mustIndex(c *collector) *index {
+	x, err := newIndex(c.places, c.text.String(), c.kinds)
+	if err != nil {
+		panic(err)
+	}
+	return x
+}
+
 func indexOf(spots []spot) *index {
 	c := &collector{}
 	for _, s := range spots {
 		t := tags{name: []byte(s.name)}
-		c.add(s.id<<1, degrees(s.lat, s.lon), "store", &t)
+		c.add(s.id<<1, 0, degrees(s.lat, s.lon), "store", &t)
 	}
-	return newIndex(c.places, c.text.String(), c.kinds)
+	return mustIndex(c)
 }
 
 func queryAt(p point, max int) places.Query {
@@ -46,18 +56,22 @@ func ids(results []nearby.Place) []string {
 	return all
 }
 
-// scan is the answer to q of a plain scan over all places.
+// scan returns the answer to q by a plain scan over all places.
 func (x *index) scan(q places.Query) []string {
 	here := places.Toward(q.Lat, q.Lon)
+	type hit struct {
+		km    float64
+		place *place
+	}
 	var hits []hit
 	for i := range x.places {
 		p := &x.places[i]
 		there := places.Toward(p.at.degreesLat(), p.at.degreesLon())
 		if km := here.Distance(there); km <= q.Radius {
-			hits = append(hits, hit{km, 0, p})
+			hits = append(hits, hit{km, p})
 		}
 	}
-	slices.SortFunc(hits, x.compare)
+	slices.SortFunc(hits, func(a, b hit) int { return cmp.Or(cmp.Compare(a.km, b.km), x.compare(a.place, b.place)) })
 	all := []string{}
 	for _, h := range hits[:min(len(hits), q.Max)] {
 		all = append(all, h.place.placeID())
@@ -108,8 +122,8 @@ var (
 		rapid.SampledFrom([]float64{-180, -179.999, -90, 0, 90, 179.999, 180}))
 )
 
-// TestSearchIsAPlainScan compares the index with a scan over all places, where it is
-// hard: at the poles, at the antimeridian, on equal points and on the rim.
+// TestSearchIsAPlainScan compares the index with a scan over all places in the difficult
+// cases: at the poles, at the antimeridian, with equal points and at the radius.
 func TestSearchIsAPlainScan(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var spots []spot
@@ -118,7 +132,7 @@ func TestSearchIsAPlainScan(t *testing.T) {
 				spots = append(spots, spot{int64(i), fmt.Sprint(i % 7), anyLat.Draw(t, "lat"), anyLon.Draw(t, "lon")})
 				continue
 			}
-			// More of them, near those, so that the tree has floors.
+			// More places near those, so that the tree has several levels.
 			at := spots[i%100]
 			spots = append(spots, spot{int64(i), fmt.Sprint(i % 7), at.lat * (1 - float64(i)*1e-5), at.lon * (1 - float64(i)*1e-5)})
 		}
@@ -135,7 +149,7 @@ func TestSearchIsAPlainScan(t *testing.T) {
 	})
 }
 
-// TestNoPointOfABoxIsNearerThanTheBox: the search leaves out what this says is far.
+// TestNoPointOfABoxIsNearerThanTheBox: the search skips boxes by this distance.
 func TestNoPointOfABoxIsNearerThanTheBox(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		lat1, lat2, lon1, lon2 := anyLat.Draw(t, "lat"), anyLat.Draw(t, "lat"), anyLon.Draw(t, "lon"), anyLon.Draw(t, "lon")
@@ -145,7 +159,7 @@ func TestNoPointOfABoxIsNearerThanTheBox(t *testing.T) {
 		nearest, share := math.Inf(1), rapid.Float64Range(0, 1)
 		for i := range 40 {
 			a, b := share.Draw(t, "share"), share.Draw(t, "share")
-			if i < 22 { // the western and eastern side, where the nearest point is
+			if i < 22 { // the western and eastern sides, where the nearest point is
 				a, b = float64(i/2)/10, float64(i%2)
 			}
 			there := places.Toward(low[0]+a*(high[0]-low[0]), low[1]+b*(high[1]-low[1]))
@@ -160,8 +174,8 @@ func TestNoPointOfABoxIsNearerThanTheBox(t *testing.T) {
 	})
 }
 
-// crowd returns n places: spread over the land of a country, most of them in towns, or
-// all within 50 km of the point 48, 11.
+// crowd returns n places: spread over a country, most of them in towns, or all within 50 km
+// of the point 48, 11.
 func crowd(n int, dense bool) *index {
 	random := rand.New(rand.NewPCG(1, 2))
 	c := &collector{}
@@ -180,9 +194,9 @@ func crowd(n int, dense bool) *index {
 		if i%3 == 0 {
 			t[housenumber], t[street], t[city] = []byte("17"), []byte("Hauptstrasse"), []byte("Neustadt")
 		}
-		c.add(int64(i+1)<<1, degrees(lat, lon), kinds[i%len(kinds)], &t)
+		c.add(int64(i+1)<<1, 0, degrees(lat, lon), kinds[i%len(kinds)], &t)
 	}
-	return newIndex(c.places, c.text.String(), c.kinds)
+	return mustIndex(c)
 }
 
 var million = [2]func() *index{
@@ -190,7 +204,7 @@ var million = [2]func() *index{
 	sync.OnceValue(func() *index { return crowd(1_000_000, true) }),
 }
 
-// TestAMillionPlacesAnswerLikeAFew: the answers of a scan, and far from the time of one.
+// TestAMillionPlacesAnswerLikeAFew: the same answers as a scan, in far less time.
 func TestAMillionPlacesAnswerLikeAFew(t *testing.T) {
 	n := 100_000
 	if os.Getenv("HERD_TEST") == "full" {
@@ -257,7 +271,7 @@ func BenchmarkNearby(b *testing.B) {
 	})
 }
 
-// BenchmarkMemory says what a place takes, its name and its street included.
+// BenchmarkMemory reports the memory per place, including its name and street.
 func BenchmarkMemory(b *testing.B) {
 	for b.Loop() {
 		var before, after runtime.MemStats

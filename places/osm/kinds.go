@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// key is a tag's key that tells something about a place.
+// key is the key of a tag that says something about a place.
 type key int8
 
 const (
@@ -34,7 +34,7 @@ const (
 	keys int = iota
 )
 
-// keyOf is what OpenStreetMap calls them.
+// keyOf has the keys by their names in OpenStreetMap.
 var keyOf = map[string]key{
 	"name": name, "amenity": amenity, "shop": shop, "tourism": tourism, "leisure": leisure, "office": office,
 	"historic": historic, "craft": craft, "healthcare": healthcare, "public_transport": publicTransport,
@@ -43,11 +43,11 @@ var keyOf = map[string]key{
 	"addr:city": city, "addr:town": town, "addr:village": village, "addr:hamlet": hamlet, "addr:suburb": suburb,
 }
 
-// tags are the values of one element, by key; nil where it has none.
+// tags are the values of one element, by key; nil if it has none.
 type tags [keys][]byte
 
-// longest is the most bytes of a value: OpenStreetMap takes 255 characters. What is
-// longer is no value.
+// longest is the maximum length of a value in bytes: OpenStreetMap allows 255 characters. A
+// longer value is ignored.
 const longest = 4 * 255
 
 func (t *tags) set(k key, value []byte) {
@@ -56,12 +56,12 @@ func (t *tags) set(k key, value []byte) {
 	}
 }
 
-// every are the types that all places have, after their own.
+// every lists the types that all places have, after their own.
 const every = "point_of_interest establishment"
 
-// kinds says which values of which keys make a place, and of which of Google's types
-// (those of the legacy API, and where they have none those of the new one) it then is,
-// from the most telling one. The value * stands for all that are not named.
+// kinds says which values of which keys make a place, and its types: Google's types of the
+// legacy API, or of the new API if the legacy one has none. The most specific type comes
+// first. The value * means all other values.
 var kinds = [keys]map[string]string{
 	amenity: {
 		"arts_centre": "art_gallery", "atm": "atm finance", "bank": "bank finance", "bar": "bar",
@@ -137,19 +137,19 @@ var kinds = [keys]map[string]string{
 	publicTransport: {
 		"platform": "transit_station", "station": "transit_station", "stop_position": "transit_station", "*": "transit_station",
 	},
-	railway: { // no *: most of a railway is no place to be
+	railway: { // no *: most of a railway is not a place to visit
 		"halt": "train_station transit_station", "station": "train_station transit_station",
 		"subway_entrance": "subway_station transit_station", "tram_stop": "light_rail_station transit_station",
 	},
 }
 
-// temples are the types of places of worship by religion.
+// temples has the types of places of worship by religion.
 var temples = map[string]string{
 	"christian": "church", "hindu": "hindu_temple", "jewish": "synagogue", "muslim": "mosque",
 }
 
-// kind returns the types of the place that t describes, parted by spaces; ok is false
-// where it is no place. A value such as bakery;cafe is both.
+// kind returns the types of the place that t describes, separated by spaces; ok is false if
+// it is not a place. A value such as bakery;cafe has the types of both.
 func (t *tags) kind() (types string, ok bool) {
 	var first string
 	var more []string
@@ -182,7 +182,7 @@ func (t *tags) kind() (types string, ok bool) {
 		}
 	}
 	if len(more) == 0 {
-		return first, ok // no allocation: nearly all are of one kind
+		return first, ok // no allocation: nearly all places have one kind
 	}
 	all := strings.Fields(first)
 	for _, word := range strings.Fields(strings.Join(more, " ")) {
@@ -193,8 +193,8 @@ func (t *tags) kind() (types string, ok bool) {
 	return strings.Join(all, " "), ok
 }
 
-// appendVicinity appends what people would call where the place is, as far as the map
-// has it: house number and street, then the town.
+// appendVicinity appends a short address as far as the map has one: house number and street,
+// then the town.
 func (t *tags) appendVicinity(b []byte) []byte {
 	if len(t[full]) > 0 {
 		return append(b, t[full]...)

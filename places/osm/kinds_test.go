@@ -73,8 +73,8 @@ func TestVicinity(t *testing.T) {
 	}
 }
 
-// TestValuesThatAreNone: OpenStreetMap takes 255 characters; what is longer would make
-// long answers.
+// TestValuesThatAreNone: OpenStreetMap allows 255 characters; longer values would make long
+// answers.
 func TestValuesThatAreNone(t *testing.T) {
 	var got tags
 	got.set(name, []byte(strings.Repeat("x", longest+1)))

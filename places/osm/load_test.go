@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	encoding "encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -11,13 +12,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	data "github.com/paulmach/osm"
-	"github.com/paulmach/osm/osmxml"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"herd/places/osm/osmtest"
@@ -25,34 +25,35 @@ import (
 
 var silent = slog.New(slog.DiscardHandler)
 
-// small returns the small extract, as it is and as a list of elements.
+// small returns the small extract, as text and as lists of elements.
 func small(tb testing.TB) (text []byte, nodes []osmtest.Node, ways []osmtest.Way) {
 	tb.Helper()
 	text, err := os.ReadFile("testdata/small.osm")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	list := func(all data.Tags) (tags []string) {
-		for _, t := range all {
+	var all struct {
+		Nodes []element `xml:"node"`
+		Ways  []element `xml:"way"`
+	}
+	if err := encoding.Unmarshal(text, &all); err != nil || len(all.Nodes) == 0 || len(all.Ways) == 0 {
+		tb.Fatal(err, len(all.Nodes), len(all.Ways))
+	}
+	list := func(e element) (tags []string) {
+		for _, t := range e.Tags {
 			tags = append(tags, t.Key, t.Value)
 		}
 		return tags
 	}
-	s := osmxml.New(tb.Context(), bytes.NewReader(text))
-	for s.Scan() {
-		switch e := s.Object().(type) {
-		case *data.Node:
-			nodes = append(nodes, osmtest.Node{ID: int64(e.ID), Lat: e.Lat, Lon: e.Lon, Tags: list(e.Tags)})
-		case *data.Way:
-			w := osmtest.Way{ID: int64(e.ID), Tags: list(e.Tags)}
-			for _, n := range e.Nodes {
-				w.Nodes = append(w.Nodes, int64(n.ID))
-			}
-			ways = append(ways, w)
-		}
+	for _, e := range all.Nodes {
+		nodes = append(nodes, osmtest.Node{ID: e.ID, Lat: *e.Lat, Lon: *e.Lon, Tags: list(e)})
 	}
-	if s.Err() != nil || len(nodes) == 0 || len(ways) == 0 {
-		tb.Fatal(s.Err(), len(nodes), len(ways))
+	for _, e := range all.Ways {
+		w := osmtest.Way{ID: e.ID, Tags: list(e)}
+		for _, n := range e.Nodes {
+			w.Nodes = append(w.Nodes, n.Ref)
+		}
+		ways = append(ways, w)
 	}
 	return text, nodes, ways
 }
@@ -61,7 +62,7 @@ func loadBytes(ctx context.Context, text []byte, as format) (*index, error) {
 	return load(ctx, bytes.NewReader(text), int64(len(text)), as, silent)
 }
 
-// dump returns all places, one a line, in order of their ids.
+// dump returns all places, one per line, sorted by id.
 func (x *index) dump() string {
 	var lines []string
 	for _, p := range slices.SortedFunc(slices.Values(x.places), func(a, b place) int { return cmp.Compare(a.id, b.id) }) {
@@ -103,6 +104,11 @@ func TestAnExtractIsTheSameInEveryForm(t *testing.T) {
 		{"nodes in disorder", pbf, osmtest.PBF(osmtest.Form{Block: 7}, backwards(nodes), ways), 1},
 		{"everything twice", pbf, osmtest.PBF(osmtest.Form{Block: 3}, append(slices.Clone(nodes), nodes...), append(slices.Clone(ways), ways...)), 2},
 		{"points in the ways", pbf, osmtest.PBF(osmtest.Form{Located: true}, nodes, whole(ways)), 0},
+		{"lists not packed", pbf, osmtest.PBF(osmtest.Form{Unpacked: true}, nodes, ways), 1},
+		{"plain and not packed", pbf, osmtest.PBF(osmtest.Form{Unpacked: true, Plain: true}, nodes, ways), 1},
+		{"lists in two parts", pbf, osmtest.PBF(osmtest.Form{Parts: true}, nodes, ways), 1},
+		{"points in ways, in two parts", pbf, osmtest.PBF(osmtest.Form{Parts: true, Located: true}, nodes, whole(ways)), 0},
+		{"sizes not announced", pbf, osmtest.PBF(osmtest.Form{Unsized: true}, nodes, ways), 1},
 		{"with a block that nobody knows", pbf, append(osmtest.PBF(osmtest.Form{}, nodes, ways), osmtest.Block("Extra", []byte("!"))...), 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -117,7 +123,7 @@ func TestAnExtractIsTheSameInEveryForm(t *testing.T) {
 	}
 }
 
-// whole leaves out the nodes that are not in the file, whose points it cannot have.
+// whole removes references to nodes that are not in the file and so have no point.
 func whole(ways []osmtest.Way) (all []osmtest.Way) {
 	for _, w := range ways {
 		w.Nodes = slices.DeleteFunc(slices.Clone(w.Nodes), func(n int64) bool { return n > 900 })
@@ -151,8 +157,8 @@ func TestBrokenExtractsAreErrors(t *testing.T) {
 		{"empty", pbf, nil, "the file ends in the middle of a block"},
 		{"empty", xml, nil, "no nodes and no ways"},
 		{"no more than a header", pbf, header, "no nodes and no ways"},
-		{"XML by the wrong name", pbf, text, "no .osm.pbf: a header of"},
-		{"PBF by the wrong name", xml, good, "XML syntax error"},
+		{"XML by the wrong name", pbf, text, "not an .osm.pbf file: a header of"},
+		{"PBF by the wrong name", xml, good, "not XML: name it .osm.pbf"},
 		{"a web page", xml, []byte("<html><body>404</body></html>"), "no nodes and no ways"},
 		{"cut XML", xml, text[:len(text)/2], "XML syntax error"},
 		{"without a header", pbf, good[len(header):], `it begins with a block "OSMData"`},
@@ -160,14 +166,20 @@ func TestBrokenExtractsAreErrors(t *testing.T) {
 		{"history", pbf, osmtest.Block("OSMHeader", raw(field(4, "HistoricalInformation"))), `needs a reader with "HistoricalInformation"`},
 		{"zstd", pbf, with("OSMData", field(7, "data")), "compressed with zstd, want zlib"},
 		{"nothing in a blob", pbf, with("OSMData", nil), "broken message"},
-		{"longer than announced", pbf, with("OSMData", osmtest.Zlib(make([]byte, 1<<20), 100)), "not the 100 bytes that were announced"},
-		{"shorter than announced", pbf, with("OSMData", osmtest.Zlib(make([]byte, 100), 1<<20)), "not the 1048576 bytes that were announced"},
+		{"longer than announced", pbf, with("OSMData", osmtest.Zlib(make([]byte, 1<<20), 100)), "not the announced 100 bytes"},
+		{"shorter than announced", pbf, with("OSMData", osmtest.Zlib(make([]byte, 100), 1<<20)), "not the announced 1048576 bytes"},
 		{"too long", pbf, with("OSMData", osmtest.Zlib(nil, maxBlob+1)), "more than a block may have"},
-		{"a string that is not there", pbf, group(field(3, string(slices.Concat(field(2, "\x09"), field(3, "\x09"))))), "string that is not there"},
+		{"a string that is not there", pbf, group(field(3, string(slices.Concat(field(2, "\x09"), field(3, "\x09"))))), "string number out of range"},
 		{"fewer values than keys", pbf, group(field(3, string(field(2, "\x00")))), "different lengths"},
 		{"fewer latitudes than ids", pbf, group(field(2, string(slices.Concat(field(1, "\x02\x02"), field(8, "\x02"), field(9, "\x02\x02"))))), "different lengths"},
 		{"a number without an end", pbf, group(field(2, string(field(1, "\xff\xff")))), "broken message"},
-		{"a list in two parts", pbf, group(field(2, string(slices.Concat(field(1, "\x02"), field(1, "\x02"))))), "a list in two parts"},
+		{"too long, and not announced", pbf, with("OSMData", osmtest.ZlibOnly(make([]byte, maxBlob+1))), "more than the 33554432 bytes"},
+		{"millions of empty strings", pbf, with("OSMData", raw(field(1, strings.Repeat("\x0a\x00", maxList+1)))), "more than the 1048576"},
+		{"millions of nodes", pbf, group(field(2, string(slices.Concat(field(1, strings.Repeat("\x02", maxList+1)), field(8, strings.Repeat("\x00", maxList+1)), field(9, strings.Repeat("\x00", maxList+1)))))), "more than the 1048576"},
+		{"compressed with gzip", xml, []byte("\x1f\x8b\x08rest"), "compressed with gzip: unpack it first"},
+		{"compressed with bzip2", pbf, []byte("BZh91AY"), "compressed with bzip2: unpack it first"},
+		{"what Overpass did not finish", xml, []byte(`<osm><node id="1" lat="1" lon="1"/><remark> runtime error: Query timed out </remark></osm>`), "runtime error: Query timed out"},
+		{"a character set that nobody knows", xml, []byte(`<?xml version="1.0" encoding="EBCDIC-XX"?><osm/>`), `unknown character set "EBCDIC-XX"`},
 		{"another name", unknown, good, "neither .osm.pbf nor .osm"},
 	} {
 		t.Run(test.name+" "+string(test.as), func(t *testing.T) {
@@ -179,7 +191,7 @@ func TestBrokenExtractsAreErrors(t *testing.T) {
 	}
 }
 
-// TestCutExtractsAreErrors: but between two blocks the format cannot tell.
+// TestCutExtractsAreErrors: except between two blocks, where the format cannot tell.
 func TestCutExtractsAreErrors(t *testing.T) {
 	_, nodes, ways := small(t)
 	header := len(osmtest.PBF(osmtest.Form{}, nil, nil))
@@ -205,7 +217,7 @@ func TestALoadEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// TestPanicsAreErrors: what a library does with broken data must not end an edge.
+// TestPanicsAreErrors: a library that panics on broken data must not end an edge.
 func TestPanicsAreErrors(t *testing.T) {
 	err := guard(func() error { panic("index out of range") })
 	if err == nil || !strings.Contains(err.Error(), "index out of range") {
@@ -217,7 +229,7 @@ func TestALoadSaysHowFarItIs(t *testing.T) {
 	var log bytes.Buffer
 	p := progress{ctx: t.Context(), r: strings.NewReader(strings.Repeat("x", 100)), size: 100, pass: "1 of 2",
 		log: slog.New(slog.NewTextHandler(&log, nil))}
-	for range 2 { // the second time it is too early
+	for range 2 { // the second read is too early to log
 		if _, err := io.CopyN(io.Discard, &p, 25); err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +274,8 @@ func FuzzPBF(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		check(t, text, pbf)
-		// Past the checks that most changes run into: the same as a block's contents.
+		// This gets past the checks that stop most changed inputs: the same bytes as the
+		// content of a block.
 		d := decoder{visitor: visitor{located: func([]int64, []point) {}}}
 		c := &collector{}
 		d.visitor = c.first()
@@ -271,7 +284,9 @@ func FuzzPBF(f *testing.F) {
 		d.visitor = c.second()
 		_ = d.block(text)
 		c.settle()
-		newIndex(c.places, c.text.String(), c.kinds).check(t)
+		if x, err := newIndex(c.places, c.text.String(), c.kinds); err == nil {
+			x.check(t)
+		}
 	})
 }
 
@@ -291,7 +306,7 @@ func check(t *testing.T, text []byte, as format) {
 	}
 }
 
-// check checks what holds of every index.
+// check checks what holds for every index.
 func (x *index) check(t *testing.T) {
 	seen := make(map[int64]bool)
 	for _, p := range x.places {
@@ -303,8 +318,8 @@ func (x *index) check(t *testing.T) {
 	}
 }
 
-// BenchmarkLoad loads a country in small: of its nodes every fortieth is a place, of its
-// ways every tenth.
+// BenchmarkLoad loads a small model of a country: every fortieth node is a place, and every
+// tenth way.
 func BenchmarkLoad(b *testing.B) {
 	random := rand.New(rand.NewPCG(1, 2))
 	nodes := make([]osmtest.Node, 1_000_000)
@@ -334,4 +349,63 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(len(nodes)*b.N)/b.Elapsed().Seconds(), "nodes/s")
+}
+
+// Some kilobytes of compressed file can expand to very much data. The memory for a load is
+// bounded all the same.
+func TestASmallFileTakesLittleMemory(t *testing.T) {
+	const block = 32<<20 - 1<<10
+	field := func(n protowire.Number, value []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(nil, n, protowire.BytesType), value)
+	}
+	number := func(n protowire.Number, value uint64) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(nil, n, protowire.VarintType), value)
+	}
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	cafe := field(1, join(field(1, nil), field(1, []byte("name")), field(1, []byte("n")), field(1, []byte("amenity")), field(1, []byte("cafe"))))
+	keys, values := []byte{1, 3}, []byte{2, 4}
+	way := func(refs int) []byte {
+		return field(3, join(number(1, 1), field(2, keys), field(3, values), field(8, bytes.Repeat([]byte{2}, refs))))
+	}
+	nodes := func(n int, tags []byte) []byte {
+		zeros := make([]byte, n)
+		return field(2, join(field(1, bytes.Repeat([]byte{2}, n)), field(8, zeros), field(9, zeros), field(10, bytes.Repeat(tags, n))))
+	}
+	for _, test := range []struct {
+		name  string
+		block []byte
+		want  error // nil: any error or none
+	}{
+		{"empty strings", field(1, bytes.Repeat(field(1, nil), block/2)), errTooMany},
+		{"nodes without tags", field(2, nodes(block/3, nil)), errTooMany},
+		{"places", join(cafe, field(2, bytes.Repeat(nodes(8000, []byte{1, 2, 3, 4, 0}), block/4/64100))), errKept},
+		{"a long way", join(cafe, field(2, way(block/2))), errTooMany},
+		{"long ways", join(cafe, field(2, bytes.Repeat(way(1_000_000), block/4/1_000_100))), errKept},
+		{"short ways", join(cafe, field(2, bytes.Repeat(way(2), block/4/20))), errKept},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			file := osmtest.PBF(osmtest.Form{}, nil, nil)
+			one := osmtest.Block("OSMData", osmtest.Zlib(test.block, len(test.block)))
+			for range 3 {
+				file = append(file, one...)
+			}
+			if len(file) > 400<<10 {
+				t.Fatalf("the file has %d bytes", len(file))
+			}
+			test.block, one = nil, nil
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			_, err := loadBytes(t.Context(), file, pbf)
+			runtime.ReadMemStats(&after)
+			if most := uint64(200 << 20); after.TotalAlloc-before.TotalAlloc > most {
+				t.Errorf("a file of %d bytes took %d", len(file), after.TotalAlloc-before.TotalAlloc)
+			} else {
+				t.Logf("a file of %d bytes took %d MiB", len(file), (after.TotalAlloc-before.TotalAlloc)>>20)
+			}
+			if !errors.Is(err, test.want) {
+				t.Errorf("error %v, want %v", err, test.want)
+			}
+		})
+	}
 }

@@ -1,21 +1,22 @@
-// Package osm is the places provider that reads an extract of OpenStreetMap: every
-// named shop, café, bus stop and museum of a region, without a network and without a
-// key. Extracts of continents, countries and districts are to be had at many places;
-// the data is © OpenStreetMap contributors, under the Open Database License (ODbL), and
-// every answer says so.
+// Package osm is the provider of places that reads an extract of OpenStreetMap: every named
+// shop, café, bus stop and museum of a region, without a network and without a key. Several
+// sites offer extracts of continents, countries and districts. The data is © OpenStreetMap
+// contributors, under the Open Database License (ODbL), and every answer says so.
 //
-// A place is a node or a way with a name and one of the tags in kinds.go. Where a way is
-// is the centre of the box around its nodes, as OpenStreetMap's own tools have it.
-// Relations are left out: what is mapped as one, such as a palace with courtyards, is
-// found only by what is mapped inside it.
+// A place is a node or a way with a name and one of the tags in kinds.go. The position of a
+// way is the centre of its nodes' bounding box, as in OpenStreetMap's own tools. Relations
+// are left out: an object mapped as a relation, such as a palace with courtyards, is found
+// only through what is mapped inside it.
 //
 // It knows nothing of clients and edges, nor of where extracts come from.
 package osm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math"
@@ -28,29 +29,29 @@ import (
 	"herd/places/nearby"
 )
 
-// Attribution is in every answer, as the ODbL wants it.
+// Attribution is in every answer, as the ODbL requires.
 const Attribution = `© <a href="https://www.openstreetmap.org/copyright">OpenStreetMap</a> contributors, ODbL`
 
-// What clients read while there are no places (C16).
+// Failures that clients see while there are no places (C16).
 var (
 	errLoading = &places.Error{Status: nearby.UnknownError, Message: "the places are still being loaded"}
 	errNone    = &places.Error{Status: nearby.UnknownError, Message: "the places could not be loaded"}
 )
 
-// Extract is a places.Loader of what is in one file. It has no places, and says so with
-// an error that passes to the next provider, until the first Load has ended well. All
-// methods may be called from any goroutine, but Load by one at a time.
+// Extract is a places.Loader of one file. Until the first successful Load it has no places,
+// and Nearby returns an error, so that the next provider is asked. All methods may be called
+// from any goroutine, but Load only from one at a time.
 type Extract struct {
 	path string
 	log  *slog.Logger
 
 	now    atomic.Pointer[index] // nil: nothing is loaded
-	failed atomic.Bool           // the last Load
-	file   os.FileInfo           // of what is loaded; Load's
+	failed atomic.Bool           // the last Load failed
+	file   os.FileInfo           // of the file that is loaded; only Load uses it
 }
 
-// New returns the provider for the extract at path, whose name CheckName takes. It does
-// not look at the file: Load does.
+// New returns the provider for the extract at path, which should have a name that CheckName
+// accepts. It does not open the file: Load does.
 func New(path string, log *slog.Logger) *Extract {
 	return &Extract{path: path, log: log}
 }
@@ -69,15 +70,14 @@ func (e *Extract) Name() string { return "osm" }
 // Instant marks a provider that answers from memory in microseconds (places.Instant).
 func (e *Extract) Instant() {}
 
-// Nearby returns the places within q.Radius, which is inclusive, nearest first and
-// between equally near ones by name, then id: the gazetteer's order. It takes
-// microseconds and does not look at ctx more than once. The types of the places are
-// shared between answers.
+// Nearby returns the places within q.Radius (inclusive), nearest first, and at the same
+// distance by name, then id, in the same order as the gazetteer. It takes microseconds and
+// checks ctx only once. Answers share the types of the places.
 func (e *Extract) Nearby(ctx context.Context, q places.Query) (nearby.Answer, error) {
 	if err := ctx.Err(); err != nil {
 		return nearby.Answer{}, err
 	}
-	if !(math.Abs(q.Lat) <= 90 && math.Abs(q.Lon) <= 180 && q.Radius >= 0 && q.Max >= 0) { // NaN included
+	if !(math.Abs(q.Lat) <= 90 && math.Abs(q.Lon) <= 180 && q.Radius >= 0 && q.Max >= 0) { // also false for NaN
 		return nearby.Answer{}, places.ErrInvalid
 	}
 	x := e.now.Load()
@@ -91,9 +91,9 @@ func (e *Extract) Nearby(ctx context.Context, q places.Query) (nearby.Answer, er
 	}
 }
 
-// Load reads the file, unless it is the one that is loaded, by its identity, size and
-// time of change. What was loaded before serves on meanwhile, and stays if the file cannot
-// be read; the places of both are in memory until then. It says in the log how far it is.
+// Load reads the file, unless identity, size and modification time say that it is loaded
+// already. The places loaded before are used meanwhile, and kept if the file cannot be read;
+// both sets are in memory until Load ends. It logs its progress.
 func (e *Extract) Load(ctx context.Context) error {
 	start := time.Now()
 	x, err := e.read(ctx)
@@ -115,12 +115,12 @@ func (e *Extract) Load(ctx context.Context) error {
 	return nil
 }
 
-// read returns what is in the file, or nil where that is loaded.
+// read returns the places in the file, or nil if the file is loaded already.
 func (e *Extract) read(ctx context.Context) (*index, error) {
 	if info, err := os.Stat(e.path); err != nil {
 		return nil, cause(err)
-	} else if !info.Mode().IsRegular() { // opening a pipe would wait for its other end
-		return nil, errors.New("no regular file")
+	} else if !info.Mode().IsRegular() { // opening a pipe would block
+		return nil, errors.New("not a regular file")
 	}
 	f, err := os.Open(e.path)
 	if err != nil {
@@ -143,13 +143,13 @@ func (e *Extract) read(ctx context.Context) (*index, error) {
 		return nil, cause(err)
 	}
 	if !same(before, after) {
-		return nil, errors.New("it was changed while it was read")
+		return nil, errors.New("changed while it was read")
 	}
 	e.file = before
 	return x, nil
 }
 
-// cause returns err without the path, which is named once.
+// cause returns err without the path, which the caller adds.
 func cause(err error) error {
 	if path := new(fs.PathError); errors.As(err, &path) {
 		return path.Err
@@ -161,7 +161,7 @@ func same(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// format is how an extract is written.
+// format is the file format of an extract.
 type format string
 
 const (
@@ -179,13 +179,73 @@ func formatOf(path string) format {
 	return unknown
 }
 
-// CheckName says what speaks against path as the name of an extract: the end of the name
-// tells how the file is written.
-func CheckName(path string) error {
-	if formatOf(path) == unknown {
-		return errName
+// packings are compression formats, by the first bytes of a file and by the end of its name.
+var packings = []struct{ name, begins, ends string }{
+	{"gzip", "\x1f\x8b", ".gz"},
+	{"bzip2", "BZh", ".bz2"},
+	{"xz", "\xfd7zXZ\x00", ".xz"},
+	{"zstd", "\x28\xb5\x2f\xfd", ".zst"},
+	{"lz4", "\x04\x22\x4d\x18", ".lz4"},
+	{"zip", "PK\x03\x04", ".zip"},
+	{"7z", "7z\xbc\xaf\x27\x1c", ".7z"},
+}
+
+func errPacked(with string) error { return fmt.Errorf("compressed with %s: unpack it first", with) }
+
+// checkBegins refuses a file whose first bytes contradict its name. It leaves f at its
+// beginning.
+func checkBegins(f io.ReadSeeker, as format) error {
+	var first [64]byte
+	n, err := io.ReadFull(f, first[:])
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	for _, p := range packings {
+		if bytes.HasPrefix(first[:n], []byte(p.begins)) {
+			return errPacked(p.name)
+		}
+	}
+	if as == xml && bytes.Contains(first[:n], []byte("OSMHeader")) {
+		return errors.New("not XML: name it .osm.pbf")
 	}
 	return nil
 }
 
-var errName = errors.New("no extract: the name ends in neither .osm.pbf nor .osm")
+// Check returns what is wrong with path as an extract, before it is loaded: its name, by
+// CheckName, or that it cannot be read as a file.
+func Check(path string) error {
+	if err := CheckName(path); err != nil {
+		return err
+	}
+	info, err := os.Stat(path) // opening a pipe would block
+	if err != nil {
+		return cause(err)
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("not a regular file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return cause(err)
+	}
+	return f.Close()
+}
+
+// CheckName returns what is wrong with path as the name of an extract. The end of the name
+// gives the file format.
+func CheckName(path string) error {
+	if formatOf(path) != unknown {
+		return nil
+	}
+	for _, p := range packings {
+		if strings.HasSuffix(path, p.ends) {
+			return errPacked(p.name)
+		}
+	}
+	return errName
+}
+
+var errName = errors.New("not an extract: the name ends in neither .osm.pbf nor .osm")

@@ -95,7 +95,7 @@ func newFile(t *testing.T, name string) *file {
 	return f
 }
 
-// put replaces the file at once, as those who keep an extract up to date should.
+// put replaces the file atomically, as updates of an extract should.
 func (f *file) put(text []byte) {
 	f.t.Helper()
 	if err := errors.Join(os.WriteFile(f.path+".new", text, 0o600), os.Rename(f.path+".new", f.path)); err != nil {
@@ -166,7 +166,7 @@ func TestAChangedFileIsLoadedAndABrokenOneIsNot(t *testing.T) {
 	load(shopsAt(3), "", 3)
 	load(shopsAt(4)[:100], "in the middle of a block", 3)
 	load(nil, "in the middle of a block", 3)
-	load([]byte("what is this"), "no .osm.pbf", 3)
+	load([]byte("what is this"), "not an .osm.pbf file", 3)
 	load(shopsAt(5), "", 5)
 	if err := os.Remove(f.path); err != nil {
 		t.Fatal(err)
@@ -175,11 +175,11 @@ func TestAChangedFileIsLoadedAndABrokenOneIsNot(t *testing.T) {
 	if err := syscall.Mkfifo(f.path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	load(nil, "no regular file", 5) // and does not wait for someone to write
+	load(nil, "not a regular file", 5) // and does not wait for a writer
 }
 
-// TestThereIsNoGapWhileAFileIsLoaded asks all the time: what was there answers until the
-// new places do.
+// TestThereIsNoGapWhileAFileIsLoaded asks all the time: the old places answer until the new
+// ones do.
 func TestThereIsNoGapWhileAFileIsLoaded(t *testing.T) {
 	f := newFile(t, "x.osm.pbf")
 	f.put(shopsAt(1))

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -19,22 +20,28 @@ import (
 const (
 	maxHeader = 64 << 10
 	maxBlob   = 32 << 20
+
+	// maxList bounds the memory for a block: its strings, elements, or nodes per way. The
+	// format allows at most 8,000 elements per block, and writers respect that; but a list of
+	// empty elements can have millions in a few packed bytes.
+	maxList = 1 << 20
 )
 
 var (
 	errTruncated = errors.New("the file ends in the middle of a block")
 	errMessage   = errors.New("broken message")
 	errUneven    = errors.New("lists of different lengths")
-	errString    = errors.New("number of a string that is not there")
+	errTooMany   = fmt.Errorf("more than the %d that a block may have", maxList)
+	errString    = errors.New("string number out of range")
 )
 
-// scanPBF hands v all that is in r, from several goroutines at once: half of the
-// processors, so that an edge that loads goes on serving its clients. It looks at ctx
-// once a block; a block has some thousand elements.
+// scanPBF passes the elements of r to v, from several goroutines at once. It uses half of the
+// processors, so that an edge that loads still serves its clients. It checks ctx once per
+// block, which has some thousand elements.
 //
-// It is here because the reader of github.com/paulmach/osm, which does the XML, panics
-// on broken files in goroutines of its own, where nothing can catch it, and uses cgo
-// where there is a C compiler. What of the format a search for places needs is little.
+// This decoder exists because that of github.com/paulmach/osm panics on broken files in its
+// own goroutines, where the panic cannot be recovered, and uses cgo if there is a C compiler.
+// A search for places needs little of the format.
 func scanPBF(ctx context.Context, r io.Reader, v visitor) error {
 	type block struct {
 		at   int64
@@ -67,7 +74,7 @@ func scanPBF(ctx context.Context, r io.Reader, v visitor) error {
 				return fmt.Errorf("block at byte %d: %w", at, err)
 			}
 			if at == 0 && b.kind != "OSMHeader" {
-				return fmt.Errorf("no extract: it begins with a block %q", b.kind)
+				return fmt.Errorf("not an extract: it begins with a block %q", b.kind)
 			}
 			at += length
 			select {
@@ -93,7 +100,7 @@ func scanPBF(ctx context.Context, r io.Reader, v visitor) error {
 	return all.Wait()
 }
 
-// guard turns a panic into an error: a file must not end an edge (C16).
+// guard turns a panic into an error: a broken file must not end an edge (C16).
 func guard(call func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -103,8 +110,8 @@ func guard(call func() error) (err error) {
 	return call()
 }
 
-// readBlock reads one block's blob, which is still compressed, and returns its kind and
-// the length of both. io.EOF says that there is none.
+// readBlock reads one block's blob, still compressed, and returns its kind and the length of
+// both. io.EOF means that there are no more blocks.
 func readBlock(r io.Reader, blob *bytes.Buffer) (kind string, length int64, err error) {
 	var prefix [4]byte
 	if n, err := io.ReadFull(r, prefix[:]); n == 0 && err == io.EOF {
@@ -114,7 +121,7 @@ func readBlock(r io.Reader, blob *bytes.Buffer) (kind string, length int64, err 
 	}
 	size := binary.BigEndian.Uint32(prefix[:])
 	if size > maxHeader {
-		return "", 0, fmt.Errorf("no .osm.pbf: a header of %d bytes", size)
+		return "", 0, fmt.Errorf("not an .osm.pbf file: a header of %d bytes", size)
 	}
 	header := make([]byte, size)
 	if _, err := io.ReadFull(r, header); err != nil {
@@ -131,7 +138,7 @@ func readBlock(r io.Reader, blob *bytes.Buffer) (kind string, length int64, err 
 		return nil
 	})
 	if err != nil || kind == "" || data < 0 {
-		return "", 0, errors.New("no .osm.pbf: a broken header of a block")
+		return "", 0, errors.New("not an .osm.pbf file: a broken header of a block")
 	}
 	blob.Reset()
 	if n, err := blob.ReadFrom(io.LimitReader(r, data)); err != nil {
@@ -149,8 +156,8 @@ func cut(err error) error {
 	return err
 }
 
-// fields calls each with every field of a message: value of those that have bytes,
-// number of those that are numbers.
+// fields calls each with every field of a message: value for fields with bytes, number for
+// numeric ones.
 func fields(message []byte, each func(n protowire.Number, value []byte, number uint64) error) error {
 	for len(message) > 0 {
 		n, kind, size := protowire.ConsumeTag(message)
@@ -179,25 +186,33 @@ func fields(message []byte, each func(n protowire.Number, value []byte, number u
 	return nil
 }
 
-// decoder decodes blocks one after the other; its buffers serve all of them.
+// decoder decodes one block after another and reuses its buffers.
 type decoder struct {
 	visitor
 	inflater io.ReadCloser // nil before the first
 	raw      bytes.Buffer
 
-	strings              [][]byte // of the block
-	keys                 []key    // what each of them is as a key; -1 is nothing
+	strings              [][]byte // the block's strings
+	keys                 []key    // the key that each of them is; -1 means none
 	granularity          int64    // nanodegrees
 	latOffset, lonOffset int64    // nanodegrees
 
 	ids    []int64
 	points []point
 	tags   tags
+	infos  []info
+	last   previous // last element of the block
+}
+
+// info has what is needed of an element's Info.
+type info struct {
+	version uint32
+	deleted bool
 }
 
 func (d *decoder) decode(kind string, blob []byte) error {
 	if kind != "OSMHeader" && kind != "OSMData" {
-		return nil // the format wants others to be passed over
+		return nil // the format requires that other kinds are skipped
 	}
 	data, err := d.inflate(blob)
 	if err != nil {
@@ -209,7 +224,7 @@ func (d *decoder) decode(kind string, blob []byte) error {
 	return d.block(data)
 }
 
-// checkHeader refuses what needs more of its reader than this one can.
+// checkHeader refuses files with features that this reader does not have.
 func checkHeader(data []byte) error {
 	return fields(data, func(n protowire.Number, value []byte, _ uint64) error {
 		if feature := string(value); n == 4 && feature != "OsmSchema-V0.6" && feature != "DenseNodes" {
@@ -219,17 +234,17 @@ func checkHeader(data []byte) error {
 	})
 }
 
-// inflate returns what is in a blob; it is good until the next call.
+// inflate returns the content of a blob, which is valid until the next call.
 func (d *decoder) inflate(blob []byte) ([]byte, error) {
 	var raw, packed []byte
-	var size uint64
+	size, sized := uint64(maxBlob), false // the size is optional
 	other := ""
 	err := fields(blob, func(n protowire.Number, value []byte, number uint64) error {
 		switch n {
 		case 1:
 			raw = value
 		case 2:
-			size = number
+			size, sized = number, true
 		case 3:
 			packed = value
 		case 4, 5, 6, 7:
@@ -258,11 +273,14 @@ func (d *decoder) inflate(blob []byte) ([]byte, error) {
 		return nil, fmt.Errorf("inflate: %w", err)
 	}
 	d.raw.Reset()
-	// One byte more, so that what is too long shows; and the checksum is read.
+	d.raw.Grow(int(size) + bytes.MinRead + 1) // it would double its capacity otherwise
+	// Read one byte more, to detect too much content and to check the checksum.
 	if n, err := d.raw.ReadFrom(io.LimitReader(d.inflater, int64(size)+1)); err != nil {
 		return nil, fmt.Errorf("inflate: %w", err)
-	} else if n != int64(size) {
-		return nil, fmt.Errorf("inflate: not the %d bytes that were announced", size)
+	} else if n > int64(size) && !sized {
+		return nil, fmt.Errorf("more than the %d bytes that a block may have", size)
+	} else if n != int64(size) && sized {
+		return nil, fmt.Errorf("inflate: not the announced %d bytes", size)
 	}
 	return d.raw.Bytes(), nil
 }
@@ -271,11 +289,15 @@ func (d *decoder) inflate(blob []byte) ([]byte, error) {
 func (d *decoder) block(data []byte) error {
 	d.strings, d.keys = d.strings[:0], d.keys[:0]
 	d.granularity, d.latOffset, d.lonOffset = 100, 0, 0
+	d.last = previous{}
 	err := fields(data, func(n protowire.Number, value []byte, number uint64) error {
 		switch n {
 		case 1:
 			return fields(value, func(n protowire.Number, value []byte, _ uint64) error {
 				if n == 1 {
+					if len(d.strings) == maxList {
+						return errTooMany
+					}
 					k, known := keyOf[string(value)]
 					if !known {
 						k = -1
@@ -314,12 +336,12 @@ func (d *decoder) block(data []byte) error {
 	})
 }
 
-// at returns the point of a latitude and a longitude as blocks have them.
+// at returns the point of a latitude and longitude in the block's units.
 func (d *decoder) at(lat, lon int64) point {
 	return pointOf(d.latOffset+d.granularity*lat, d.lonOffset+d.granularity*lon)
 }
 
-// tag notes one tag of the element at hand, by the numbers of its strings.
+// tag sets one tag of the current element, by the numbers of its strings.
 func (d *decoder) tag(k, value uint64) error {
 	if k >= uint64(len(d.strings)) || value >= uint64(len(d.strings)) {
 		return errString
@@ -330,10 +352,10 @@ func (d *decoder) tag(k, value uint64) error {
 	return nil
 }
 
-// pairs notes the tags of two lists.
+// pairs sets the tags of two lists.
 func (d *decoder) pairs(ks, values varints) error {
 	d.tags = tags{}
-	for len(ks) > 0 {
+	for !ks.end() {
 		k, err1 := ks.next()
 		value, err2 := values.next()
 		if err := errors.Join(err1, err2); err != nil {
@@ -346,18 +368,34 @@ func (d *decoder) pairs(ks, values varints) error {
 	return nil
 }
 
+// read decodes an Info.
+func (i *info) read(data []byte) error {
+	return fields(data, func(n protowire.Number, _ []byte, number uint64) error {
+		switch n {
+		case 1:
+			i.version = uint32(number)
+		case 6:
+			i.deleted = number == 0
+		}
+		return nil
+	})
+}
+
 // plain decodes a Node.
 func (d *decoder) plain(data []byte) error {
 	var id, lat, lon int64
 	var ks, values varints
+	var about info
 	err := fields(data, func(n protowire.Number, value []byte, number uint64) (err error) {
 		switch n {
 		case 1:
 			id = protowire.DecodeZigZag(number)
 		case 2:
-			err = ks.take(value)
+			ks.take(value, number)
 		case 3:
-			err = values.take(value)
+			values.take(value, number)
+		case 4:
+			err = about.read(value)
 		case 8:
 			lat = protowire.DecodeZigZag(number)
 		case 9:
@@ -368,65 +406,100 @@ func (d *decoder) plain(data []byte) error {
 	if err != nil {
 		return err
 	}
+	if d.last.differs("node", id, about.version) {
+		return errHistory
+	}
+	if about.deleted {
+		return nil
+	}
 	at := d.at(lat, lon)
 	d.located([]int64{id}, []point{at})
-	if d.tagged == nil || len(ks) == 0 {
+	if d.tagged == nil || ks.end() {
 		return nil
 	}
 	if err := d.pairs(ks, values); err != nil {
 		return err
 	}
-	d.tagged(id, at, &d.tags)
+	d.tagged(id, about.version, at, &d.tags)
 	return nil
 }
 
 // dense decodes DenseNodes.
 func (d *decoder) dense(data []byte) error {
-	var ids, lats, lons, tagged varints
-	err := fields(data, func(n protowire.Number, value []byte, _ uint64) (err error) {
+	var ids, lats, lons, tagged, versions, visible varints
+	err := fields(data, func(n protowire.Number, value []byte, number uint64) error {
 		switch n {
 		case 1:
-			err = ids.take(value)
+			ids.take(value, number)
+		case 5: // DenseInfo
+			return fields(value, func(n protowire.Number, value []byte, number uint64) error {
+				switch n {
+				case 1:
+					versions.take(value, number)
+				case 6:
+					visible.take(value, number)
+				}
+				return nil
+			})
 		case 8:
-			err = lats.take(value)
+			lats.take(value, number)
 		case 9:
-			err = lons.take(value)
+			lons.take(value, number)
 		case 10:
-			err = tagged.take(value)
+			tagged.take(value, number)
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	d.ids, d.points = d.ids[:0], d.points[:0]
+	d.ids, d.points, d.infos = d.ids[:0], d.points[:0], d.infos[:0]
 	var id, lat, lon int64
-	for len(ids) > 0 {
-		err := errors.Join(ids.add(&id), lats.add(&lat), lons.add(&lon))
-		if err != nil {
+	for !ids.end() {
+		if len(d.ids) == maxList {
+			return errTooMany
+		}
+		if err := errors.Join(ids.add(&id), lats.add(&lat), lons.add(&lon)); err != nil {
 			return err
 		}
-		d.ids, d.points = append(d.ids, id), append(d.points, d.at(lat, lon))
+		var about info
+		if !versions.end() { // either all nodes have one, or none has
+			n, err := versions.next()
+			if err != nil {
+				return err
+			}
+			about.version = uint32(n)
+		}
+		if !visible.end() {
+			n, err := visible.next()
+			if err != nil {
+				return err
+			}
+			about.deleted = n == 0
+		}
+		if d.last.differs("node", id, about.version) {
+			return errHistory
+		}
+		at := d.at(lat, lon)
+		if about.deleted {
+			at = nowhere
+		}
+		d.ids, d.points, d.infos = append(d.ids, id), append(d.points, at), append(d.infos, about)
 	}
 	d.located(d.ids, d.points)
 	if d.tagged == nil {
 		return nil
 	}
-	// Key, value, key, value, 0 for each node; nothing at all where none has any.
-	for i := 0; i < len(d.ids) && len(tagged) > 0; i++ {
-		if tagged[0] == 0 {
-			tagged = tagged[1:]
+	// Key, value, key, value, 0 per node; nothing at all if no node has tags.
+	for i := 0; i < len(d.ids) && !tagged.end(); i++ {
+		k, err := tagged.next()
+		if err != nil {
+			return err
+		}
+		if k == 0 {
 			continue
 		}
-		d.tags = tags{}
-		for {
-			k, err := tagged.next()
-			if err != nil {
-				return err
-			}
-			if k == 0 {
-				break
-			}
+		for d.tags = (tags{}); k != 0; {
 			value, err := tagged.next()
 			if err != nil {
 				return err
@@ -434,8 +507,11 @@ func (d *decoder) dense(data []byte) error {
 			if err := d.tag(k, value); err != nil {
 				return err
 			}
+			if k, err = tagged.next(); err != nil {
+				return err
+			}
 		}
-		d.tagged(d.ids[i], d.points[i], &d.tags)
+		d.tagged(d.ids[i], d.infos[i].version, d.points[i], &d.tags)
 	}
 	return nil
 }
@@ -444,25 +520,34 @@ func (d *decoder) dense(data []byte) error {
 func (d *decoder) oneWay(data []byte) error {
 	var id int64
 	var ks, values, refs, lats, lons varints
+	var about info
 	err := fields(data, func(n protowire.Number, value []byte, number uint64) (err error) {
 		switch n {
 		case 1:
 			id = int64(number)
 		case 2:
-			err = ks.take(value)
+			ks.take(value, number)
 		case 3:
-			err = values.take(value)
+			values.take(value, number)
+		case 4:
+			err = about.read(value)
 		case 8:
-			err = refs.take(value)
+			refs.take(value, number)
 		case 9:
-			err = lats.take(value)
+			lats.take(value, number)
 		case 10:
-			err = lons.take(value)
+			lons.take(value, number)
 		}
 		return err
 	})
-	if err != nil || len(ks) == 0 {
+	if err != nil {
 		return err
+	}
+	if d.last.differs("way", id, about.version) {
+		return errHistory
+	}
+	if about.deleted || ks.end() {
+		return nil
 	}
 	if err := d.pairs(ks, values); err != nil {
 		return err
@@ -472,52 +557,72 @@ func (d *decoder) oneWay(data []byte) error {
 	}
 	d.ids, d.points = d.ids[:0], d.points[:0]
 	var ref, lat, lon int64
-	for len(refs) > 0 {
+	for !refs.end() {
+		if len(d.ids) == maxList {
+			return errTooMany
+		}
 		if err := refs.add(&ref); err != nil {
 			return err
 		}
 		d.ids = append(d.ids, ref)
 	}
-	for len(lats) > 0 { // some extracts have them in place of the nodes
+	for !lats.end() { // some extracts have them instead of the nodes
+		if len(d.points) == maxList {
+			return errTooMany
+		}
 		if err := errors.Join(lats.add(&lat), lons.add(&lon)); err != nil {
 			return err
 		}
 		d.points = append(d.points, d.at(lat, lon))
 	}
-	d.way(id, d.ids, d.points, &d.tags)
+	d.way(id, about.version, d.ids, d.points, &d.tags)
 	return nil
 }
 
-// varints are numbers one behind the other, a packed field.
-type varints []byte
+// varints is a sequence of numbers: a repeated field, in whichever form its writer chose.
+type varints struct {
+	bytes []byte
+	own   bool // bytes is a copy
+}
 
-// take takes the field's value, which no writer splits in two.
-func (v *varints) take(value []byte) error {
-	if len(*v) > 0 {
-		return errors.New("a list in two parts")
+// take takes one part of the field: a packed list or a single number. Nearly always one
+// packed list is the whole field.
+func (v *varints) take(packed []byte, number uint64) {
+	switch {
+	case packed != nil && len(v.bytes) == 0:
+		v.bytes, v.own = packed, false
+		return
+	case !v.own:
+		v.bytes, v.own = slices.Clone(v.bytes), true
 	}
-	*v = value
-	return nil
+	if packed != nil {
+		v.bytes = append(v.bytes, packed...)
+	} else {
+		v.bytes = protowire.AppendVarint(v.bytes, number)
+	}
 }
+
+// end reports whether there are no more numbers.
+func (v *varints) end() bool { return len(v.bytes) == 0 }
 
 func (v *varints) next() (uint64, error) {
-	if len(*v) > 0 && (*v)[0] < 0x80 { // most of them
-		n := uint64((*v)[0])
-		*v = (*v)[1:]
+	if len(v.bytes) > 0 && v.bytes[0] < 0x80 { // the common case
+		n := uint64(v.bytes[0])
+		v.bytes = v.bytes[1:]
 		return n, nil
 	}
-	n, size := protowire.ConsumeVarint(*v)
+	n, size := protowire.ConsumeVarint(v.bytes)
 	if size < 0 {
-		if len(*v) == 0 {
+		if len(v.bytes) == 0 {
 			return 0, errUneven
 		}
 		return 0, errMessage
 	}
-	*v = (*v)[size:]
+	v.bytes = v.bytes[size:]
 	return n, nil
 }
 
-// add adds the next number, a difference with a sign, to sum.
+// add adds the next number, a signed difference, to sum.
 func (v *varints) add(sum *int64) error {
 	n, err := v.next()
 	if err == nil {
@@ -526,14 +631,14 @@ func (v *varints) add(sum *int64) error {
 	return err
 }
 
-// point is a place on Earth in units of 1e-7 degrees, which is how OpenStreetMap keeps
-// it, about a centimetre.
+// point is a point on Earth in units of 1e-7 degrees, about a centimetre, the precision of
+// OpenStreetMap.
 type point struct{ lat, lon int32 }
 
-// nowhere is no point.
+// nowhere means no position.
 var nowhere = point{math.MinInt32, math.MinInt32}
 
-// pointOf rounds nanodegrees; what is beyond the poles or 180° is nowhere.
+// pointOf rounds nanodegrees; coordinates beyond the poles or 180° give nowhere.
 func pointOf(lat, lon int64) point {
 	if lat < -90e9 || lat > 90e9 || lon < -180e9 || lon > 180e9 {
 		return nowhere

@@ -1,5 +1,5 @@
-// Package placestest is the suite that every places.Provider passes (C14, C15). It
-// knows nothing of any one of them: a test says where the provider under test has places.
+// Package placestest is the suite that every places.Provider passes (C14, C15). It knows
+// nothing of any particular provider: the test says where the provider under test has places.
 package placestest
 
 import (
@@ -20,13 +20,13 @@ import (
 	"herd/places/nearby"
 )
 
-// Known says what is known of the places that a provider has.
+// Known says where the provider has places.
 type Known struct {
 	Busy  places.Query // there are more than Max places within Radius; Max is 2 to 19
 	Quiet places.Query // there is no place within Radius
 }
 
-// Run puts p through the suite.
+// Run runs the suite against p.
 func Run(t *testing.T, p places.Provider, known Known) {
 	t.Run("name is a word for metrics", func(t *testing.T) {
 		if !regexp.MustCompile(`^[a-z][a-z0-9-]*$`).MatchString(p.Name()) {
@@ -65,7 +65,7 @@ func report(t *testing.T, err error) {
 	}
 }
 
-// questions returns what a client may ask about the known spots.
+// questions returns questions that a client may ask about the known points.
 func questions(known Known) []places.Query {
 	var all []places.Query
 	for _, q := range []places.Query{known.Busy, known.Quiet} {
@@ -78,7 +78,7 @@ func questions(known Known) []places.Query {
 	return all
 }
 
-// ask asks q and checks the answer for all that must hold of any.
+// ask asks q and checks everything that must hold for any answer.
 func ask(ctx context.Context, p places.Provider, q places.Query) (nearby.Answer, error) {
 	answer, err := p.Nearby(ctx, q)
 	if err != nil {
@@ -97,7 +97,7 @@ func ask(ctx context.Context, p places.Provider, q places.Query) (nearby.Answer,
 			return answer, fmt.Errorf("%+v lacks a name, an id or a type", place)
 		}
 		if seen[place.PlaceID] {
-			return answer, fmt.Errorf("%s is there twice", place.PlaceID)
+			return answer, fmt.Errorf("%s occurs twice", place.PlaceID)
 		}
 		seen[place.PlaceID] = true
 		if !(math.Abs(at.Lat) <= 90 && math.Abs(at.Lng) <= 180) {
@@ -127,7 +127,7 @@ func written(answer nearby.Answer) error {
 	return nil
 }
 
-// prefixes checks that with a smaller max the same places come first.
+// prefixes checks that a smaller maximum returns the same places, cut at the end.
 func prefixes(ctx context.Context, p places.Provider, q places.Query) error {
 	most := q
 	most.Max = 20
@@ -153,7 +153,7 @@ func prefixes(ctx context.Context, p places.Provider, q places.Query) error {
 	return nil
 }
 
-// shrinks checks that every radius leaves out what is beyond it and nothing else.
+// shrinks checks that every radius leaves out exactly the places beyond it.
 func shrinks(ctx context.Context, p places.Provider, q places.Query) error {
 	q.Max = 20
 	all, err := ask(ctx, p, q)
@@ -175,7 +175,7 @@ func shrinks(ctx context.Context, p places.Provider, q places.Query) error {
 	return nil
 }
 
-// crowd asks all questions from several goroutines: the answers must not differ.
+// crowd asks all questions from several goroutines and checks that the answers do not differ.
 func crowd(ctx context.Context, p places.Provider, all []places.Query) error {
 	var want [][]string
 	for _, q := range all {
@@ -213,8 +213,8 @@ func ids(answer nearby.Answer) []string {
 // rounding, in kilometres, is a millimetre.
 const rounding = 1e-6
 
-// distance is Vincenty's formula on the sphere: another one than the herd's own, so
-// that the two check each other.
+// distance is Vincenty's formula on the sphere. It differs from the herd's own formula, so
+// that each checks the other.
 func distance(q places.Query, at nearby.Location) float64 {
 	const degree = math.Pi / 180
 	sin1, cos1 := math.Sincos(q.Lat * degree)

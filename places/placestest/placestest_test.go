@@ -11,7 +11,7 @@ import (
 	"herd/places/nearby"
 )
 
-// fake has n places on a meridian, a kilometre apart; spoil makes it a bad provider.
+// fake has n places on a meridian, a kilometre apart. spoil makes it a bad provider.
 type fake struct {
 	n     int
 	spoil func(q places.Query, answer *nearby.Answer)
@@ -42,7 +42,7 @@ var known = Known{
 
 func TestAGoodProviderPasses(t *testing.T) { Run(t, &fake{n: 11}, known) }
 
-// TestTheSuiteFindsBadProviders: a suite that passes everything would be worth nothing.
+// TestTheSuiteFindsBadProviders: a suite that passes everything would be useless.
 func TestTheSuiteFindsBadProviders(t *testing.T) {
 	each := func(ctx context.Context, p places.Provider) error {
 		for _, q := range questions(known) {

@@ -12,30 +12,33 @@ import (
 	"time"
 )
 
-// A load is positions that move, over plain connections. It composes cheaply and looks at
-// answers only as far as to see that none is a refusal: what checks them all, cmd/herd/load,
-// costs as much as an edge, and knows no echo.
+// A load sends IAMATs of moving clients over plain connections. To be cheap, it only checks that
+// no answer is a refusal. cmd/herd/load checks every answer, but costs as much CPU as an edge and
+// does not work with an echo.
 type load struct {
 	addr     string
-	ids      string // what the clients' ids begin with
+	ids      string // prefix of the clients' ids
 	clients  int
 	conns    int
-	pipeline int     // commands sent at once, and answered before the next are
-	rate     float64 // commands a second in all; 0: as fast as it goes
-	requests int     // in all
+	pipeline int     // commands per batch; the next batch waits for its answers
+	rate     float64 // commands per second, of all connections; 0: as fast as possible
+	requests int     // of all connections
 
-	// times gets how long each batch took until all its answers were there, from when it
-	// was due, or sent if there is no rate; nil: nobody wants to know.
+	in   *world // where the clients are, and in what order they come: none; nil: all in one place
+	jump bool   // in a world: anywhere in their town, else some 30 m from their home
+
+	// times receives how long each batch took: from when it was due, or was sent if there is no
+	// rate, until its last answer. It may be nil.
 	times *[]time.Duration
 }
 
 const (
-	// lineFormat is a command: the client's number, the last digits of its latitude and
-	// its time are written over.
+	// The widths, in digits, of the fields of a command that change: the client's number, the
+	// end of its latitude, and its time.
 	idDigits, placeDigits, timeDigits = 7, 6, 19
 )
 
-// run makes the requests and returns how long that took, connections not included.
+// run makes the requests and returns how long that took, without the time to connect.
 func (l load) run(ctx context.Context) (time.Duration, error) {
 	conns := make([]net.Conn, l.conns)
 	defer func() {
@@ -83,16 +86,27 @@ func (l load) run(ctx context.Context) (time.Duration, error) {
 	}
 }
 
-// converse makes the requests of one connection, whose clients are every so manieth.
+// converse makes the requests of connection number, whose clients are number, number+conns, …
 func (l load) converse(number int, nc net.Conn, start time.Time) (times []time.Duration, err error) {
-	line := []byte("IAMAT " + l.ids + "0000000 +34.000000-118.445127 0000000000.000000000\n")
+	location := "+34.000000-118.445127"
+	if l.in != nil {
+		location = spot{}.String()
+	}
+	line := []byte("IAMAT " + l.ids + "0000000 " + location + " 0000000000.000000000\n")
 	id := len("IAMAT ") + len(l.ids)
-	place := id + idDigits + len(" +34.")
-	stamp := place + placeDigits + len("-118.445127 ")
+	place := id + idDigits + len(" ")
+	stamp := place + len(location) + len(" ")
 	batch := bytes.Repeat(line, l.pipeline)
 	answers := make([]byte, 64<<10)
 	client := number
 	total := l.requests / l.conns
+	// In a world the connection's clients come in turns of a stride, from another one each time.
+	turn, stride := 0, 0
+	if l.in != nil {
+		stride = strideOf(l.clients / l.conns)
+		turn = int(start.UnixMicro() % int64(l.clients/l.conns))
+		client = number + l.conns*turn
+	}
 	for done := 0; done < total; {
 		n := min(l.pipeline, total-done)
 		begun := time.Now()
@@ -105,13 +119,20 @@ func (l load) converse(number int, nc net.Conn, start time.Time) (times []time.D
 		for i := range n {
 			text := batch[i*len(line):]
 			putDigits(text[id:id+idDigits], uint64(client))
-			putDigits(text[place:place+placeDigits], uint64(now/1000))
-			// Ten digits, a point and nine more.
+			if l.in != nil {
+				l.in.place(client, l.jump, uint64(now)+uint64(client)).put(text[place : place+spotWidth])
+			} else {
+				putDigits(text[place+len("+34."):place+len("+34.")+placeDigits], uint64(now/1000))
+			}
+			// Ten digits, a point and nine digits.
 			putDigits(text[stamp:stamp+10], uint64(now/1e9))
 			putDigits(text[stamp+11:stamp+20], uint64(now%1e9))
-			if client += l.conns; client >= l.clients {
+			if l.in != nil {
+				turn = (turn + stride) % (l.clients / l.conns)
+				client = number + l.conns*turn
+			} else if client += l.conns; client >= l.clients {
 				client = number % l.clients
-				now++ // a client's time always moves
+				now++ // a client's time always increases
 			}
 		}
 		if _, err := nc.Write(batch[:n*len(line)]); err != nil {
@@ -127,8 +148,21 @@ func (l load) converse(number int, nc net.Conn, start time.Time) (times []time.D
 	return times, nil
 }
 
-// half is the same load at half the rate that an edge bears, for some time, and its times
-// told.
+// strideOf returns by how much a turn goes on among n clients, so that each comes once in n turns and
+// neighbours in memory do not come one after the other.
+func strideOf(n int) int {
+	stride := n*618/1000 | 1
+	for a, b := n, stride; b != 1; {
+		if a, b = b, a%b; b == 0 {
+			stride += 2
+			a, b = n, stride
+		}
+	}
+	return stride
+}
+
+// half runs the load once to find the highest rate. It returns the same load at half that rate,
+// for the given time and with times set.
 func (l load) half(ctx context.Context, span time.Duration) (load, error) {
 	took, err := l.run(ctx)
 	if err != nil {
@@ -140,14 +174,15 @@ func (l load) half(ctx context.Context, span time.Duration) (load, error) {
 	return l, nil
 }
 
-// milliseconds is the time that so great a part of the batches took at the most.
+// milliseconds returns a quantile of times, which are sorted: part of the batches took at most
+// that long.
 func (l load) milliseconds(part float64) float64 {
 	return (*l.times)[int(part*float64(len(*l.times)-1))].Seconds() * 1000
 }
 
 // drain reads n lines.
 func drain(nc net.Conn, buf []byte, n int) error {
-	begins := true // what comes next begins a line
+	begins := true // the next byte begins a line
 	for n > 0 {
 		k, err := nc.Read(buf)
 		if err != nil {
@@ -176,23 +211,23 @@ func putDigits(dst []byte, x uint64) {
 	}
 }
 
-// clientID is the id of a client of a load.
+// clientID returns the id of a client of a load.
 func clientID(ids string, n int) string {
 	digits := make([]byte, idDigits)
 	putDigits(digits, uint64(n))
 	return ids + string(digits)
 }
 
-// nanoseconds reads seconds with nine decimals and perhaps a sign.
+// nanoseconds parses seconds with nine decimals and an optional sign.
 func nanoseconds(text string) (int64, error) {
 	point := len(text) - 10
 	if point < 1 || text[point] != '.' {
-		return 0, fmt.Errorf("%q is no time", text)
+		return 0, fmt.Errorf("%q is not a time", text)
 	}
 	return strconv.ParseInt(text[:point]+text[point+1:], 10, 64)
 }
 
-// await waits until the address takes connections.
+// await waits until the address accepts connections.
 func (l load) await(ctx context.Context) error {
 	return until(ctx, 10*time.Second, time.Millisecond, l.addr+" listens", func() (bool, error) {
 		nc, err := net.Dial("tcp", l.addr)

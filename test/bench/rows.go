@@ -8,39 +8,70 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"herd/test/herdtest"
+	"herd/test/ports"
 )
 
-// allRows are the table's, in its order.
+// linkGap is the default of HERD_LINK_GAP.
+const linkGap = 5 * time.Millisecond
+
+// allRows returns the rows of the table in their order.
 func allRows() []row {
 	return []row{
-		{"pipelined", "one edge, IAMAT 32 deep on 50 connections, 100,000 clients: CPU a request", "µs", "≤ 2.0 × echo", pipelined},
+		{"pipelined", "one edge, IAMAT 32 deep on 50 connections, 100,000 clients: CPU per request", "µs", "≤ 2.0 × echo", pipelined},
 		{"single", "the same, one at a time", "µs", "≤ 1.2 × echo", single},
 		{"transcript", "the same 32 deep, what a transcript adds", "µs", "≤ 0.5, nothing dropped at 200,000/s", transcript},
-		{"command", "parse, merge and answer, 100,000 clients in no order", "ns", "≤ 350, 0 allocations", goBenchmark("herd/edge/command", "BenchmarkTake", "100000", 350)},
-		{"receive", "parse and merge a line of a full link message, 100,000 clients in no order", "ns", "≤ 250, 0 allocations", goBenchmark("herd/edge/link", "BenchmarkReceive", "100000", 250)},
-		{"herd-cpu", "herd of five, 1,000,000 ids told to one: CPU of all an update stored at the last", "µs", "≤ 5", herdCPU},
-		{"herd-rate", "the same: such updates a second, load tool included", "/s", "≥ 150,000", herdRate},
-		{"herd-slow", "herd of five at 2,000 updates/s one at a time: CPU of all an update", "µs", "≤ 160", herdSlow("", 160)},
-		{"herd-linger", "the same with HERD_LINK_LINGER=5ms", "µs", "≤ 60", herdSlow("5ms", 60)},
-		{"near-quiet", "propagation to a neighbour, quiet herd, p50", "µs", "≤ 1.3 × NATS one way", propagation("100", 100, 1.3, false)},
-		{"all-quiet", "propagation to all five, quiet herd, p50", "µs", "≤ 2.6 × NATS one way", propagation("100", 100, 2.6, true)},
-		{"near-busy", "propagation to a neighbour at 10,000 updates/s, p50", "µs", "≤ 1.3 × NATS one way", propagation("10000", 10_000, 1.3, false)},
-		{"all-busy", "propagation to all five at 10,000 updates/s, p50", "µs", "≤ 2.6 × NATS one way", propagation("10000", 10_000, 2.6, true)},
+		{"command", "parse, merge and answer, 100,000 clients in random order", "ns", "≤ 350, 0 allocations", goBenchmark("herd/edge/command", "BenchmarkTake", "100000", 350)},
+		{"receive", "parse and merge a line of a full link message, 100,000 clients in random order", "ns", "≤ 250, 0 allocations", goBenchmark("herd/edge/link", "BenchmarkReceive", "100000", 250)},
+		{"herd-cpu", "herd of five, 1,000,000 clients at one edge: CPU of all processes per update held by all", "µs", "≤ 5", herdCPU},
+		{"herd-rate", "the same: updates per second, load tool included", "/s", "≥ 150,000", herdRate},
+		{"herd-slow", "herd of five at 2,000 updates/s, one at a time: CPU of all processes per update", "µs", "≤ 0.8 × five asyncio servers without a broker", herdPaced(2000)},
+		{"herd-busy", "the same at 8,000 updates/s, four at a time", "µs", "≤ 0.8 × five asyncio servers without a broker", herdPaced(8000)},
+		{"near-quiet", "propagation to a neighbour, quiet herd, p50", "µs", "≤ 1.3 × NATS one way", propagation("100", 100, 1.3, 0, false)},
+		{"all-quiet", "propagation to all five, quiet herd, p50", "µs", "≤ 2.6 × NATS one way", propagation("100", 100, 2.6, 0, true)},
+		{"near-busy", "propagation to a neighbour at 10,000 updates/s, p50", "µs", "≤ the gap, 5 ms, and 1.3 × NATS one way", propagation("10000", 10_000, 1.3, linkGap, false)},
+		{"all-busy", "propagation to all five at 10,000 updates/s, p50", "µs", "≤ two gaps, 10 ms, and 2.6 × NATS one way", propagation("10000", 10_000, 2.6, 2*linkGap, true)},
 		{"catch-up", "an empty edge catches up with 1,000,000 clients, from its start to its port's opening", "clients/s", "≥ 500,000", catchUp},
-		{"memory", "resident memory a client, 1,000,000 clients, after GC", "bytes", "≤ 160", memory},
-		{"idle", "resident memory an idle connection, one request and half a minute ago", "KiB", "≤ 5, and an answer in under 5 ms", idle},
+		{"memory", "resident memory per client, 1,000,000 clients, after GC, HERD_LIVE=off", "bytes", "≤ 160", memory},
+		{"idle", "resident memory per connection, half a minute after its only request", "KiB", "≤ 5, and an answer in under 5 ms", idle},
 		{"gc", "p99.9 at half load, 1,000,000 clients", "ms", "≤ 10", pauses},
-		{"lock", "waiting for locks at GOMAXPROCS=8, of CPU time", "%", "≤ 5", lock},
-		{"journal", "updates/s with the journal on, of those without", "%", "≥ 60, lag ≤ 2 s of updates, 0 within 5 s", journal},
-		{"journal-answers", "p50 of an answer at half load with the journal on, of that without", "×", "≤ 1.1", journalAnswers},
+		{"lock", "share of CPU time spent waiting for locks, GOMAXPROCS=8", "%", "≤ 5", lock},
+		{"journal", "updates/s with the journal on, relative to off", "%", "≥ 60, lag ≤ 2 s of updates, 0 within 5 s", journal},
+		{"journal-answers", "p50 of an answer at half load with the journal on, relative to off", "×", "≤ 1.1", journalAnswers},
+		{"load", "start of an edge with 300,000 entries in its journal, to its port's opening", "s", "≤ 3 × a bare reader of the stream", loading},
 		{"durable", "answers/s with HERD_DURABILITY=journal, 256 in flight, stream in memory", "/s", "≥ 30,000", durable},
+		{"places", "p99 of WHATSAT within 50 km among 1,000,000 places of an extract, one at a time", "µs", "≤ 1 ms above a refused line", places},
+		{"hang", "p99 of IAMAT at 2,000/s while 50 requests to the places provider hang", "ms", "≤ 2 × without them, or 5 ms above", hang},
+		{"hell", "p99 of IAMAT at 2,000/s while 130 other clients do not read, send nothing or send noise", "ms", "≤ 50 ms above without them", hell},
+		{"greedy", "p99 of IAMAT that waits for the journal, while 20 connections send new ids as fast as they can", "ms", "≤ 2 × an echo beside as many connections, or 100 ms", greedy},
+		{"catch-up-others", "slowest IAMAT at 2,000/s while a neighbour catches up with 1,000,000 clients", "ms", "≤ 100 ms above without it", catchUpOthers},
+		{"outage", "slowest IAMAT at 2,000/s while the broker is paused", "ms", "≤ 100 ms above with it", outage},
+		{"live-memory", "the same in the world, with the index by place; floor: HERD_LIVE=off", "bytes", "≤ 180, and ≤ 160 without", liveMemory},
+		{"live-pipelined", "IAMAT 32 deep without watches, 1,000,000 clients: CPU per request, HERD_LIVE on against off", "µs", "≤ 1.10 × off", livePipelined},
+		{"live-move", "one stored change of a client that moves by tens of metres: what the index adds", "ns", "≤ 60", liveStored(false)},
+		{"live-jump", "the same of one that jumps anywhere in its town", "ns", "≤ 60", liveStored(true)},
+		{"whosat-5", "WHOSAT of random clients, 5 km, 10 results: CPU of the edge each", "µs", "≤ 60", liveWhosat(5, 10, 60)},
+		{"whosat-50", "WHOSAT of random clients, 50 km, 20 results: CPU of the edge each", "µs", "≤ 150", liveWhosat(50, 20, 150)},
+		{"watch-move", "updates/s at saturation, 23,000 circles of 1 km watched, clients move by tens of metres, relative to none", "%", "≥ 70", watchMove},
+		{"watch-jump", "the same, clients jump anywhere in their town: updates/s", "/s", "≥ 100,000", watchJump},
+		{"watch-elsewhere", "a change read for watches, 100,000 of them elsewhere on Earth, against 1", "ns", "≤ 1.10 × 1", watchElsewhere},
+		{"watch-one", "one client followed by 10,000 connections: from its update to the last", "ms", "≤ 1.3 × a bare server that writes to 10,000", watchOne},
+		{"watch-told", "stored to written at half load, 23,000 circles: p50", "ms", "p50 ≤ 1, p99 ≤ 2 × an echo's, or 20", watchTold},
+		{"watch-slow", "a watcher that reads 1 KB/s for 50 s at 20,000 updates/s in its area: growth of the edge per member", "bytes", "≤ 8, and level in 1 s", watchSlow},
+		{"watch-list", "WATCH with 100,000 inside, to its NOW", "ms", "≤ 300, no other answer more than 5 ms later", watchList},
+		{"devices-get", "OsmAnd's GET, keep-alive, one at a time: CPU of the edge per request", "µs", "≤ 1.3 × net/http that reads the same query", devicesGet},
+		{"devices-batch", "a request of Overland's 1,000 positions, per position", "µs", "≤ 1.5 beyond decoding the JSON", devicesBatch},
+		{"page", "share of a core that an open page costs an edge with 1,000,000 clients at rest, over a minute", "%", "≤ 1, and ten pages ≤ 2", pageCosts},
+		{"stop", "from SIGTERM to the end of an edge with nothing left to send", "ms", "≤ 100 ms above a bare process", stopping},
+		{"back", "from the end of an edge's 5 s pause at 2,000 updates/s until it holds everything", "s", "≤ 3", back},
 	}
 }
 
-// lone are the variables of an edge of the default herd whose neighbours are not up.
+// lone returns the variables of an edge of the default herd without a journal.
 func lone(url string) []string { return []string{"NATS_URL=" + url, "HERD_JOURNAL=off"} }
 
-// clark starts an edge without neighbours, and the broker that it needs for itself.
+// clark starts an edge whose neighbours are not running, and a broker for it.
 func (s *session) clark(ctx context.Context, more ...string) (*edge, error) {
 	_, url, err := s.nats(ctx)
 	if err != nil {
@@ -49,33 +80,33 @@ func (s *session) clark(ctx context.Context, more ...string) (*edge, error) {
 	return s.edge(ctx, "Clark", append(lone(url), more...)...)
 }
 
-// perRequest is the CPU time in µs that a process takes for each request of a load.
-func perRequest(ctx context.Context, c *child, l load) (float64, error) {
-	before, err := c.cpu()
+// perRequest returns the CPU time in µs that a process takes per request of a load.
+func perRequest(ctx context.Context, c *herdtest.Process, l load) (float64, error) {
+	before, err := c.CPU()
 	if err != nil {
 		return 0, err
 	}
 	if _, err := l.run(ctx); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, c.last())
+		return 0, fmt.Errorf("%w\n%s", err, last(c))
 	}
-	after, err := c.cpu()
+	after, err := c.CPU()
 	return float64((after - before).Nanoseconds()) / 1000 / float64(l.requests), err
 }
 
 // echoFloor starts the line echo.
-func (s *session) echoFloor(ctx context.Context) (*child, string, error) {
-	addr, err := freeAddr()
+func (s *session) echoFloor(ctx context.Context) (*herdtest.Process, string, error) {
+	addr, err := ports.TakeAddr()
 	if err != nil {
 		return nil, "", err
 	}
-	c, err := s.start("echo", false, nil, s.self, roleEcho, addr)
+	c, err := s.start("echo", nil, s.self, roleEcho, addr)
 	if err != nil {
 		return nil, "", err
 	}
 	return c, addr, load{addr: addr}.await(ctx)
 }
 
-// againstEcho is a load's CPU time a request, of an edge and of the echo.
+// againstEcho measures the CPU time per request of a load, of an edge and of the echo.
 func againstEcho(ctx context.Context, s *session, l load, most float64) (o outcome, err error) {
 	e, err := s.clark(ctx)
 	if err != nil {
@@ -87,13 +118,13 @@ func againstEcho(ctx context.Context, s *session, l load, most float64) (o outco
 	}
 	onEdge, onFloor := l, l
 	onEdge.addr, onFloor.addr = e.addr, floorAddr
-	first := onEdge // every client is known, and has moved
+	first := onEdge // after it, every client is known and has moved
 	first.pipeline, first.requests = 32, 2*l.clients
 	if _, err := first.run(ctx); err != nil {
 		return o, err
 	}
 	o, err = s.inTurn(
-		func() (float64, error) { return perRequest(ctx, e.child, onEdge) },
+		func() (float64, error) { return perRequest(ctx, e.Process, onEdge) },
 		func() (float64, error) { return perRequest(ctx, floor, onFloor) })
 	o.met = o.ratio <= most
 	return o, err
@@ -107,8 +138,8 @@ func single(ctx context.Context, s *session) (outcome, error) {
 	return againstEcho(ctx, s, load{ids: "c", clients: 100_000, conns: 50, pipeline: 1, requests: s.size(200_000, 20_000)}, 1.2)
 }
 
-// transcript compares an edge that writes one with another that does not, and then looks
-// whether it keeps up.
+// transcript compares an edge that writes a transcript with one that does not. Then it checks
+// whether the transcript keeps up at a fixed rate.
 func transcript(ctx context.Context, s *session) (o outcome, err error) {
 	_, url, err := s.nats(ctx)
 	if err != nil {
@@ -126,12 +157,12 @@ func transcript(ctx context.Context, s *session) (o outcome, err error) {
 	var added []float64
 	for range s.times() {
 		l.addr = off.addr
-		without, err := perRequest(ctx, off.child, l)
+		without, err := perRequest(ctx, off.Process, l)
 		if err != nil {
 			return o, err
 		}
 		l.addr = on.addr
-		with, err := perRequest(ctx, on.child, l)
+		with, err := perRequest(ctx, on.Process, l)
 		if err != nil {
 			return o, err
 		}
@@ -161,7 +192,8 @@ func transcript(ctx context.Context, s *session) (o outcome, err error) {
 
 var benchmarkLine = regexp.MustCompile(`(?m)^(Benchmark\S+?)(?:-\d+)?\s+\d+\s+([0-9.]+) ns/op.*\s(\d+) allocs/op`)
 
-// goBenchmark is the median of a package's benchmark at one of its sizes; the note has all.
+// goBenchmark measures one size of a package's Go benchmark, by the median. The note has all
+// sizes.
 func goBenchmark(pkg, name, size string, most float64) func(context.Context, *session) (outcome, error) {
 	return func(ctx context.Context, s *session) (o outcome, err error) {
 		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+name+"$", "-count", strconv.Itoa(s.times()),

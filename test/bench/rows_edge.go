@@ -14,18 +14,19 @@ import (
 	"time"
 )
 
-// settled is a process's resident memory after garbage collections, when it no longer
-// shrinks: what is free goes back to the operating system bit by bit.
+// settled returns the edge's resident memory in bytes after garbage collections, once it no longer
+// shrinks. Free memory goes back to the operating system bit by bit.
 func (e *edge) settled(ctx context.Context) (float64, error) {
 	least, since := 0.0, time.Now()
 	err := until(ctx, 90*time.Second, 500*time.Millisecond, "memory of "+e.name+" settles", func() (bool, error) {
 		if _, err := e.get("/debug/pprof/heap?gc=1"); err != nil {
 			return false, err
 		}
-		now, err := e.memory()
+		resident, err := e.ResidentMemory()
 		if err != nil {
 			return false, err
 		}
+		now := float64(resident)
 		if least == 0 || now < 0.995*least {
 			least, since = now, time.Now()
 		}
@@ -34,9 +35,10 @@ func (e *edge) settled(ctx context.Context) (float64, error) {
 	return least, err
 }
 
-// memory is what a million clients add to an edge.
+// memory measures the memory per client of an edge with a million clients and without the index by
+// place; liveMemory has that.
 func memory(ctx context.Context, s *session) (o outcome, err error) {
-	e, err := s.clark(ctx)
+	e, err := s.clark(ctx, "HERD_LIVE=off")
 	if err != nil {
 		return o, err
 	}
@@ -49,7 +51,7 @@ func memory(ctx context.Context, s *session) (o outcome, err error) {
 		return o, err
 	}
 	n := s.size(1_000_000, 100_000)
-	l.clients, l.requests = n, 2*n // each of them has moved
+	l.clients, l.requests = n, 2*n // each client has moved
 	if _, err := l.run(ctx); err != nil {
 		return o, err
 	}
@@ -63,12 +65,11 @@ func memory(ctx context.Context, s *session) (o outcome, err error) {
 	return o, nil
 }
 
-// rest is after how long a silence the edge serves a connection with a fresh stack, and a
-// little more.
+// rest is a little more than the silence after which the edge gives a connection a fresh stack.
 const rest = 35 * time.Second
 
-// idle is what a connection adds to an edge that sent one request and then nothing: once
-// it rests; the note says what it is before.
+// idle measures the memory per connection that sent one request and then nothing, after rest. The
+// note has the memory before that.
 func idle(ctx context.Context, s *session) (o outcome, err error) {
 	const least = 15_000
 	var limit syscall.Rlimit
@@ -100,7 +101,7 @@ func idle(ctx context.Context, s *session) (o outcome, err error) {
 	line := fmt.Sprintf("IAMAT %s +34.068930-118.445127 %d\n", clientID("c", 1), time.Now().Unix())
 	answer := make([]byte, 4096)
 	for i := range n {
-		// An address has some 28,000 ports; others of this machine have more.
+		// An address has some 28,000 ports for outgoing connections, so use several addresses.
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+i/20_000))}}
 		nc, err := d.DialContext(ctx, "tcp", e.addr)
 		if err != nil {
@@ -154,7 +155,7 @@ func idle(ctx context.Context, s *session) (o outcome, err error) {
 	return o, nil
 }
 
-// pauses is what the garbage collector costs the slowest answers.
+// pauses measures the slowest answers, which garbage collection delays.
 func pauses(ctx context.Context, s *session) (o outcome, err error) {
 	e, err := s.clark(ctx)
 	if err != nil {
@@ -204,12 +205,12 @@ func pauses(ctx context.Context, s *session) (o outcome, err error) {
 	return o, nil
 }
 
-// lockShare is what `+"`go tool pprof`"+` says of samples under a focus.
+// lockShare matches the share of the focused samples in the output of go tool pprof.
 var lockShare = regexp.MustCompile(`Showing nodes accounting for \S+, ([0-9.]+)% of \S+ total`)
 
-// lock is the share of its CPU time that an edge with eight of Go's processors spends in
-// waiting for locks, all of them, by its own CPU profile. On fewer cores than eight the
-// time for which goroutines wait says little: who has the lock may not have a core.
+// lock measures the share of its CPU time that an edge with GOMAXPROCS=8 spends waiting for locks,
+// by its own CPU profile. On fewer than eight cores the time that goroutines wait says little,
+// because the goroutine that holds the lock may not have a core.
 func lock(ctx context.Context, s *session) (o outcome, err error) {
 	e, err := s.clark(ctx, "GOMAXPROCS=8")
 	if err != nil {
@@ -254,7 +255,7 @@ func lock(ctx context.Context, s *session) (o outcome, err error) {
 		}
 		m := lockShare.FindSubmatch(out)
 		if m == nil {
-			return 0, fmt.Errorf("go tool pprof says no share:\n%s", out)
+			return 0, fmt.Errorf("no share in the output of go tool pprof:\n%s", out)
 		}
 		return strconv.ParseFloat(string(m[1]), 64)
 	})

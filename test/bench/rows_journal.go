@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// journaled starts an edge that keeps a journal and one that keeps none, both alone, on a
-// NATS server with JetStream on a disk.
+// journaled starts two edges without running neighbours, one with a journal and one without. The
+// NATS server has JetStream on disk.
 func journaled(ctx context.Context, s *session) (on, off *edge, err error) {
 	_, url, err := s.nats(ctx, "-js", "-sd", s.path("jetstream"))
 	if err != nil {
@@ -20,7 +20,7 @@ func journaled(ctx context.Context, s *session) (on, off *edge, err error) {
 	return on, off, err
 }
 
-// journal compares the updates a second of both, and watches the journal's lag.
+// journal compares the updates per second of both edges, and watches the journal's lag.
 func journal(ctx context.Context, s *session) (o outcome, err error) {
 	on, off, err := journaled(ctx, s)
 	if err != nil {
@@ -66,14 +66,14 @@ func journal(ctx context.Context, s *session) (o outcome, err error) {
 	if err != nil {
 		return o, err
 	}
-	o.figure = 100 * ratio.ratio
+	o.figure, o.moved = 100*ratio.ratio, ratio.moved
 	o.met = o.figure >= 60 && behind <= 2 && drained <= 5*time.Second
 	o.note = fmt.Sprintf("%s updates/s, of %s without; at the most %s s of updates behind, and level %.1f s after the end",
 		number(median(rates)), number(ratio.floor), number(behind), drained.Seconds())
 	return o, nil
 }
 
-// worstLag watches the journal until ctx ends.
+// worstLag returns the largest lag of the journal until ctx ends.
 func (e *edge) worstLag(ctx context.Context) (worst float64) {
 	for ctx.Err() == nil {
 		if m, err := e.metrics(); err == nil {
@@ -87,7 +87,7 @@ func (e *edge) worstLag(ctx context.Context) (worst float64) {
 	return worst
 }
 
-// journalEmpty waits until the journal holds everything, and says how long that took.
+// journalEmpty waits until the journal's lag is 0, and returns how long that took.
 func (e *edge) journalEmpty(ctx context.Context) (time.Duration, error) {
 	begun := time.Now()
 	err := until(ctx, time.Minute, 20*time.Millisecond, "the journal's lag is 0", func() (bool, error) {
@@ -100,7 +100,8 @@ func (e *edge) journalEmpty(ctx context.Context) (time.Duration, error) {
 	return time.Since(begun), err
 }
 
-// journalAnswers compares what answers take, at half of what the edge with a journal bears.
+// journalAnswers compares the times of answers at half the highest rate of the edge with a
+// journal.
 func journalAnswers(ctx context.Context, s *session) (o outcome, err error) {
 	on, off, err := journaled(ctx, s)
 	if err != nil {
@@ -126,7 +127,7 @@ func journalAnswers(ctx context.Context, s *session) (o outcome, err error) {
 	return o, err
 }
 
-// durable is how many answers a second there are that wait for the journal.
+// durable measures the answers per second of an edge whose answers wait for the journal.
 func durable(ctx context.Context, s *session) (o outcome, err error) {
 	_, url, err := s.nats(ctx, "-js", "-sd", s.path("jetstream"))
 	if err != nil {
@@ -142,5 +143,57 @@ func durable(ctx context.Context, s *session) (o outcome, err error) {
 		return float64(l.requests) / took.Seconds(), err
 	})
 	o.met = o.figure >= 30_000
+	return o, err
+}
+
+// loading measures the time from the start of an edge to its open port, with a journal of many
+// entries. The floor is a bare reader of the same stream, in a process of its own.
+func loading(ctx context.Context, s *session) (o outcome, err error) {
+	_, url, err := s.nats(ctx, "-js", "-sd", s.path("jetstream"))
+	if err != nil {
+		return o, err
+	}
+	vars := []string{"NATS_URL=" + url, "HERD_JOURNAL=on", "HERD_TOPOLOGY=Clark"}
+	e, err := s.edge(ctx, "Clark", vars...)
+	if err != nil {
+		return o, err
+	}
+	n := s.size(300_000, 20_000)
+	if _, err := (load{addr: e.addr, ids: "c", clients: n, requests: n, conns: 50, pipeline: 32}).run(ctx); err != nil {
+		return o, err
+	}
+	if _, err := e.journalEmpty(ctx); err != nil {
+		return o, err
+	}
+	e.Stop(stopLimit)
+	o, err = s.inTurn(
+		func() (float64, error) {
+			begun := time.Now()
+			e, err := s.edge(ctx, "Clark", vars...)
+			if err != nil {
+				return 0, err
+			}
+			took := time.Since(begun)
+			defer e.Stop(stopLimit)
+			m, err := e.metrics()
+			if err == nil && m["herd_positions"] != float64(n) {
+				err = fmt.Errorf("port opened with %v clients of %d", m["herd_positions"], n)
+			}
+			return took.Seconds(), err
+		},
+		func() (float64, error) {
+			begun := time.Now()
+			c, err := s.start("reader", nil, s.self, roleRead, url, "herd_Clark", fmt.Sprint(n))
+			if err != nil {
+				return 0, err
+			}
+			<-c.Exited
+			if !c.Cmd.ProcessState.Success() {
+				return 0, fmt.Errorf("reader: %s", last(c))
+			}
+			return time.Since(begun).Seconds(), nil
+		})
+	o.met = o.ratio <= 3
+	o.note = fmt.Sprintf("%d entries; %s entries/s", n, number(float64(n)/o.figure))
 	return o, err
 }

@@ -20,7 +20,7 @@ import (
 
 var serial atomic.Int64
 
-// An Authority signs certificates until its test ends.
+// An Authority signs certificates. It lasts until its test ends.
 type Authority struct {
 	t    testing.TB
 	cert *x509.Certificate
@@ -28,7 +28,7 @@ type Authority struct {
 	PEM  []byte // its own certificate
 }
 
-// New makes an authority of the name.
+// New makes an authority with this name.
 func New(t testing.TB, name string) *Authority {
 	t.Helper()
 	a := &Authority{t: t}
@@ -39,7 +39,7 @@ func New(t testing.TB, name string) *Authority {
 	return a
 }
 
-// Pool has the authority alone.
+// Pool returns a pool with only this authority.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
@@ -54,7 +54,7 @@ type Signed struct {
 	Cert, Key []byte // PEM
 }
 
-// Server makes a certificate for a server on 127.0.0.1 and localhost, good for an hour.
+// Server makes a certificate for a server on 127.0.0.1 and localhost, valid for an hour.
 func (a *Authority) Server() *Signed {
 	a.t.Helper()
 	return a.Sign(&x509.Certificate{
@@ -62,14 +62,15 @@ func (a *Authority) Server() *Signed {
 	})
 }
 
-// Client makes a certificate with the common name, good for an hour.
+// Client makes a certificate with this common name, valid for an hour.
 func (a *Authority) Client(name string) *Signed {
 	a.t.Helper()
 	return a.Sign(&x509.Certificate{Subject: pkix.Name{CommonName: name}})
 }
 
-// Sign makes a certificate by the template, in which the serial number, the times
-// (now, for an hour) and the usage (of servers and clients, but for an authority) are filled in where they are not set.
+// Sign makes a certificate from the template. Fields that are not set get defaults: the
+// serial number, the times (from now, for an hour), and the usage (servers and clients,
+// except for an authority).
 func (a *Authority) Sign(template *x509.Certificate) *Signed {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -111,15 +112,15 @@ func (a *Authority) Sign(template *x509.Certificate) *Signed {
 	}
 }
 
-// Serial is its serial number.
+// Serial returns the certificate's serial number.
 func (s *Signed) Serial() int64 { return s.leaf.SerialNumber.Int64() }
 
-// Pair is the certificate as TLS takes it.
+// Pair returns the certificate in the form for crypto/tls.
 func (s *Signed) Pair() tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{s.leaf.Raw}, PrivateKey: s.key, Leaf: s.leaf}
 }
 
-// Files writes both to files in dir, over those of an earlier certificate of the name.
+// Files writes both to files in dir, replacing an earlier certificate of that name.
 func (s *Signed) Files(dir, name string) (cert, key string) {
 	s.t.Helper()
 	cert, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")
@@ -128,7 +129,7 @@ func (s *Signed) Files(dir, name string) (cert, key string) {
 	return cert, key
 }
 
-// Write makes a file, for the test's user alone.
+// Write writes a file that only the test's user may read.
 func Write(t testing.TB, file string, text []byte) {
 	t.Helper()
 	if err := os.WriteFile(file, text, 0o600); err != nil {

@@ -6,24 +6,29 @@ import (
 	"errors"
 	"time"
 
+	"herd/edge/client"
 	"herd/edge/wire"
 )
 
 var (
-	errEcho    = errors.New("a refusal that does not repeat the command")   // C4
-	errTail    = errors.New("client, location and time are not those told") // C9
-	errClient  = errors.New("an answer about another client")               // C14
-	errStale   = errors.New("a position older than this connection told")   // S2
-	errReceipt = errors.New("a receipt that is too far from this clock")    // C10
-	errJSON    = errors.New("no JSON object behind the AT line")            // C14
-	errUnasked = errors.New("an answer to no command")                      // C1
+	errEcho    = errors.New("a refusal that does not repeat the command")             // C4
+	errTail    = errors.New("client, location and time are not those of the command") // C9
+	errClient  = errors.New("an answer about another client")                         // C14
+	errStale   = errors.New("a position older than this connection reported")         // S2
+	errReceipt = errors.New("a receipt too far from this machine's clock")            // C10
+	errJSON    = errors.New("no JSON object after the AT line")                       // C14
 )
 
-// check says what an answer to the request is: OK or Refused, or Wrong and why.
-// now is when it came, by the edges' clock in ns since 1970.
+var (
+	atWord = []byte("AT ")
+	blank  = []byte("\n\n")
+)
+
+// check judges an answer to the request: OK or Refused, or Wrong with the reason. now is when
+// the answer arrived, by the edges' clock in ns since 1970.
 func (s *slot) check(answer []byte, now int64, maxSkew time.Duration) (Outcome, error) {
-	if echo, ok := bytes.CutPrefix(answer, refusal); ok {
-		if !bytes.Equal(echo, s.line) {
+	if echo, refused := client.Refused(answer); refused {
+		if !bytes.Equal(echo, bytes.TrimSuffix(s.line, []byte{'\n'})) {
 			return Wrong, errEcho
 		}
 		return Refused, nil
@@ -54,8 +59,8 @@ func (s *slot) check(answer []byte, now int64, maxSkew time.Duration) (Outcome, 
 	return OK, nil
 }
 
-// checkJSON looks at what follows the AT line of a WHATSAT answer, up to the two
-// LFs that end it. (A newline more would begin the next answer, which is wrong then.)
+// checkJSON checks what follows the AT line of a WHATSAT answer, up to the two LFs that end
+// it. (One more newline would begin the next answer, and make that wrong.)
 func checkJSON(text []byte) error {
 	object := bytes.TrimSuffix(text, blank)
 	if !bytes.HasPrefix(object, []byte("{")) || !json.Valid(object) {

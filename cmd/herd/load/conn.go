@@ -9,12 +9,14 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"herd/edge/client"
 )
 
 const (
 	maxWrite  = 64 << 10 // bytes of commands in one write
 	leastWait = 50 * time.Millisecond
-	mostWait  = time.Second // between two tries to connect, when no address answers
+	mostWait  = time.Second // between two attempts to connect, when no address answers
 )
 
 // slot is one command that is under way.
@@ -22,54 +24,51 @@ type slot struct {
 	kind   Kind
 	client int
 	line   []byte        // as sent, with its LF
-	stamp  int64         // a WHATSAT: the answer may not be older, ns since 1970
-	due    time.Duration // of the run
-	sent   time.Duration // of the run; the last time
+	stamp  int64         // for a WHATSAT, the oldest time that the answer may have, ns since 1970
+	due    time.Duration // time in the run
+	sent   time.Duration // time in the run when it was last sent
 }
 
-// conn is one connection, or one after the other. Its writer composes commands
-// into slots, its reader takes them out; while there is no connection run does both.
+// conn is one connection, or several in turn. Its writer composes commands into slots, its
+// reader takes them out; while there is no connection, run does both.
 type conn struct {
 	g    *Generator
 	id   int
-	nc   net.Conn // nil: none
+	nc   *client.Conn // nil: not connected
 	addr string
 
 	slots    []slot        // a ring: command number n is in slots[n % len]
 	sent     atomic.Uint64 // commands composed; moved by the writer
 	answered atomic.Uint64 // commands answered; moved by the reader
-	room     chan struct{} // tells a writer that it may go on
+	room     chan struct{} // signals the writer that slots are free
 	ended    atomic.Bool   // the writer has composed the last command
-	endedAt  time.Duration // of the run; written before ended is set
+	endedAt  time.Duration // time in the run; written before ended is set
 
-	// Of the writer.
+	// Used by the writer:
 	walkers []walker
 	told    uint64        // reports so far
-	share   float64       // how much of the next WHATSAT has come together
-	number  uint64        // of the next request that is due
-	due     time.Duration // of that, if pending
+	share   float64       // the accumulated share of the next WHATSAT
+	number  uint64        // number of the next request that is due
+	due     time.Duration // when that is due, if pending
 	pending bool          // due is known
 	since   uint64        // number of the first command composed for this connection
-	out     []byte
 	lates   []time.Duration
 
-	// Of the reader.
-	in      answers
-	heard   time.Duration // of the run: the last answer
+	// Used by the reader:
+	heard   time.Duration // time in the run of the last answer
 	samples []sample
 
-	// Of Run, when all is over.
+	// Used by Run, when all is over:
 	gap time.Duration
 	err error
 }
 
 func newConn(g *Generator, id int) *conn {
-	clients := 1 // shared with other connections, if there are more of them than ids
+	clients := 1 // shared with other connections if there are more connections than ids
 	if own := (g.cfg.Clients - id + g.cfg.Conns - 1) / g.cfg.Conns; own > 1 {
 		clients = own
 	}
 	c := &conn{g: g, id: id, slots: make([]slot, g.cfg.Pipeline), walkers: make([]walker, clients), room: make(chan struct{}, 1)}
-	c.in.buf = make([]byte, min(max(4<<10, 128*len(c.slots)), 64<<10)) // room for all the answers to a full pipeline
 	for i := range c.walkers {
 		c.walkers[i] = newWalker(c.client(i))
 	}
@@ -77,7 +76,7 @@ func newConn(g *Generator, id int) *conn {
 	return c
 }
 
-// client is the number of the connection's i-th client.
+// client returns the number of the connection's i-th client.
 func (c *conn) client(i int) int { return (c.id + i*c.g.cfg.Conns) % c.g.cfg.Clients }
 
 func (c *conn) slot(n uint64) *slot { return &c.slots[n%uint64(len(c.slots))] }
@@ -89,7 +88,7 @@ func (c *conn) dial(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.nc, c.in = nc, answers{from: nc, buf: c.in.buf}
+	c.nc = client.NewConn(nc, min(128*len(c.slots), 64<<10)) // room for all the answers to a full pipeline
 	return nil
 }
 
@@ -100,7 +99,7 @@ func (c *conn) hangUp() {
 	}
 }
 
-// run makes the connection's requests, over as many connections as that takes.
+// run makes the connection's requests, reconnecting as often as it takes.
 func (c *conn) run(ctx context.Context) {
 	wait := leastWait
 	for try := c.id; ; {
@@ -131,7 +130,7 @@ func (c *conn) run(ctx context.Context) {
 		}
 		try++
 		c.addr = c.g.cfg.Addrs[try%len(c.g.cfg.Addrs)]
-		if (try-c.id)%len(c.g.cfg.Addrs) == 0 || wait > leastWait { // all have been tried
+		if (try-c.id)%len(c.g.cfg.Addrs) == 0 || wait > leastWait { // all addresses have been tried
 			select {
 			case <-ctx.Done():
 			case <-time.After(wait):
@@ -141,14 +140,14 @@ func (c *conn) run(ctx context.Context) {
 	}
 }
 
-// late says that what is still owed at the end was waited for long enough.
+// late reports whether the answers still owed at the end were waited for long enough.
 func (c *conn) late() bool {
 	now, timeout := c.g.now(), c.g.cfg.Timeout
 	return c.ended.Load() && now-c.endedAt > timeout ||
 		c.g.cfg.Duration > 0 && now-c.g.cfg.Duration > timeout
 }
 
-// over counts what will have no answer.
+// over counts the requests that will have no answer.
 func (c *conn) over(failed bool) {
 	var batch []sample
 	for n := c.answered.Load(); n < c.sent.Load(); n++ {
@@ -160,13 +159,13 @@ func (c *conn) over(failed bool) {
 	}
 }
 
-// serve makes requests over the present connection until the last is answered,
-// the connection ends or ctx does.
+// serve makes requests over the current connection until the last is answered, or the
+// connection or ctx ends.
 func (c *conn) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	nc := c.nc
 	c.again()
-	stop := context.AfterFunc(ctx, func() { nc.Close() }) // wakes both
+	stop := context.AfterFunc(ctx, func() { nc.Close() }) // wakes writer and reader
 	reading := make(chan error, 1)
 	go func() {
 		reading <- c.read()
@@ -180,34 +179,40 @@ func (c *conn) serve(ctx context.Context) error {
 	cancel()
 	stop()
 	if err != nil && writing != nil && errors.Is(err, net.ErrClosed) {
-		return writing // the reader was only woken
+		return writing // the reader only stopped because the writer did
 	}
 	return err
 }
 
-// again puts out what the last connection left without an answer.
+// again resends what the last connection left unanswered.
 func (c *conn) again() {
-	c.out = c.out[:0]
 	c.since = c.sent.Load()
 	first := c.answered.Load()
 	for n := first; n < c.since; n++ {
 		s := c.slot(n)
-		s.sent, s.stamp = c.g.now(), 0 // the new edge may not know yet what the old one did
-		c.out = append(c.out, s.line...)
+		s.sent, s.stamp = c.g.now(), 0 // the new edge may not know yet what the old one knew
+		c.send(s)
 	}
 	c.g.record.retried(c.since - first)
 }
 
-// write sends what is out already, then what is due. It returns nil when ctx ends.
+// send queues a slot's command, which is one line, for the next Flush.
+func (c *conn) send(s *slot) {
+	if err := c.nc.Send(s.line); err != nil {
+		c.g.record.note("%.200q: %v", s.line, err)
+	}
+}
+
+// write sends the commands already composed, then those that are due. It returns nil when ctx
+// ends.
 func (c *conn) write(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		full, next := c.compose() // behind what is out
-		if len(c.out) > 0 {
+		full, next := c.compose() // after those already composed
+		if c.nc.Unsent() > 0 {
 			c.nc.SetWriteDeadline(time.Now().Add(c.g.cfg.Timeout))
-			_, err := c.nc.Write(c.out)
-			c.out = c.out[:0]
+			err := c.nc.Flush(context.Background()) // bounded by the write deadline
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -223,7 +228,7 @@ func (c *conn) write(ctx context.Context) error {
 			if !c.ended.Load() {
 				c.endedAt = c.g.now()
 				c.ended.Store(true)
-				c.nc.SetReadDeadline(longAgo) // wakes the reader, which may wait for nothing
+				c.nc.Interrupt() // wakes the reader, which may have nothing left to wait for
 			}
 		default:
 			timer.Reset(next)
@@ -238,8 +243,8 @@ func (c *conn) write(ctx context.Context) error {
 	}
 }
 
-// compose writes commands that are due into slots and to out, as long as there is
-// room for them. It says whether slots were what lacked; if not, how long until the
+// compose writes commands that are due into slots and queues them, as long as slots are free.
+// full reports whether it stopped for lack of slots; otherwise next is how long until the
 // next command is due, negative if there is none.
 func (c *conn) compose() (full bool, next time.Duration) {
 	now := c.g.now()
@@ -251,7 +256,7 @@ func (c *conn) compose() (full bool, next time.Duration) {
 			c.g.record.late(c.lates)
 		}
 	}()
-	for len(c.out) < maxWrite {
+	for c.nc.Unsent() < maxWrite {
 		if n == limit {
 			return true, 0
 		}
@@ -270,15 +275,15 @@ func (c *conn) compose() (full bool, next time.Duration) {
 		s := c.slot(n)
 		s.due, s.sent = c.due, now
 		c.command(s, n)
-		c.out = append(c.out, s.line...)
+		c.send(s)
 		c.lates = append(c.lates, now-s.due)
 		n++
-		c.sent.Store(n) // before it is written, so that the reader knows what is answered
+		c.sent.Store(n) // stored before the command is written, so that the reader knows what an answer belongs to
 	}
 	return false, 0
 }
 
-// command makes the request number n.
+// command composes request number n.
 func (c *conn) command(s *slot, n uint64) {
 	known := min(c.told, uint64(len(c.walkers)))
 	c.share += c.g.cfg.WhatsatShare
@@ -309,7 +314,7 @@ func (c *conn) command(s *slot, n uint64) {
 	s.line = w.appendIAMAT(s.line[:0], c.g.cfg.Prefix, s.client)
 }
 
-// read takes answers until the last is there or the connection ends.
+// read reads answers until the last has arrived or the connection ends.
 func (c *conn) read() error {
 	for {
 		n := c.answered.Load()
@@ -317,12 +322,12 @@ func (c *conn) read() error {
 		if n < c.sent.Load() {
 			limit = c.slot(n).sent + c.g.cfg.Timeout
 		}
-		// The deadline first, then what write tells by moving it.
+		// Set the deadline first, then look at what write signals by moving it.
 		c.nc.SetReadDeadline(c.g.start.Add(limit))
 		if c.ended.Load() && n == c.sent.Load() {
 			return nil
 		}
-		err := c.in.fill()
+		err := c.nc.Fill()
 		if err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				if n == c.sent.Load() || c.g.now()-c.slot(n).sent < c.g.cfg.Timeout {
@@ -341,26 +346,17 @@ func (c *conn) read() error {
 	}
 }
 
-// take takes the answers out of what was read, of which the first is that to
-// command n.
+// take takes the answers out of the bytes that were read. The first belongs to command n.
 func (c *conn) take(n uint64) error {
 	now := c.g.now()
-	sent := c.sent.Load()
 	c.samples = c.samples[:0]
 	var err error
 	for {
+		var answer []byte
+		if answer, err = c.nc.Next(); answer == nil {
+			break
+		}
 		s := c.slot(n)
-		answer := c.in.next(n < sent && s.kind == WHATSAT)
-		if answer == nil {
-			if n == sent && c.in.rest() > 0 {
-				err = errUnasked
-			}
-			break
-		}
-		if n == sent {
-			err = errUnasked
-			break
-		}
 		c.hear(s, now)
 		outcome, wrong := s.check(answer, c.g.wall(now), c.g.cfg.MaxSkew)
 		if outcome == Wrong || outcome == Refused {
@@ -378,17 +374,17 @@ func (c *conn) take(n uint64) error {
 	}
 	if len(c.samples) > 0 {
 		c.g.record.take(c.samples)
-		c.answered.Store(n) // now the writer may have the slots
+		c.answered.Store(n) // now the writer may reuse the slots
 		select {
 		case c.room <- struct{}{}:
-		default: // it has been told
+		default: // it is signalled already
 		}
 	}
 	return err
 }
 
-// hear keeps the longest time without an answer, now that s is at its end. The
-// time began when s was due, or later: with the last answer.
+// hear records the longest time without an answer, now that s is done. That time began when s
+// was due, or at the last answer if that was later.
 func (c *conn) hear(s *slot, now time.Duration) {
 	c.gap = max(c.gap, now-max(s.due, c.heard))
 	c.heard = now

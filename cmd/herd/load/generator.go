@@ -6,68 +6,68 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"herd/edge/client"
 	"herd/edge/wire"
 )
 
-// Config says what a Generator does. The zero value of a field means its default.
+// Config configures a Generator. The zero value of a field means its default, shown in
+// parentheses.
 type Config struct {
 	Addrs []string    // client ports of edges, HOST:PORT; connection i begins at Addrs[i % len(Addrs)]
 	TLS   *tls.Config // nil: plain TCP
 
-	// Dial makes the connections (as TLS says, over TCP).
-	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Dial makes the connections (default: over TCP, with TLS if set).
+	Dial client.Dialer
 
 	Conns    int // connections (1)
-	Pipeline int // most commands of a connection without an answer (64)
+	Pipeline int // maximum unanswered commands per connection (64)
 
-	// Rate is how many requests a second are due, over all connections: an open
-	// loop, whose requests are due whether or not earlier ones were answered. 0 is
-	// a closed loop: every connection always has Pipeline commands under way.
+	// Rate is how many requests per second are due over all connections, in an open loop:
+	// they are due whether or not earlier ones were answered. 0 means a closed loop: every
+	// connection always has Pipeline commands under way.
 	Rate float64
 
-	Duration time.Duration // no more requests after this; 0: no such end
-	Requests uint64        // no more requests than this; 0: no such end
+	Duration time.Duration // no more requests after this; 0: no limit
+	Requests uint64        // maximum number of requests; 0: no limit
 
-	Clients int    // ids (1000). Each belongs to one connection while there are as many ids as connections
+	Clients int    // number of ids (1000); each belongs to one connection if there are at least as many ids as connections
 	Prefix  string // ids are Prefix and a number from 0 ("load-")
 
-	// WhatsatShare is the part of requests, 0 to 1, that ask for a client that the
-	// same connection told of before. With 1 nothing is told.
+	// WhatsatShare is the fraction of requests, 0 to 1, that are WHATSAT for a client which
+	// the same connection has reported before. With 1 there are no reports.
 	WhatsatShare float64
-	Radius, Max  string // what WHATSAT asks ("10", "5")
+	Radius, Max  string // operands of WHATSAT ("10", "5")
 
-	// Timeout ends a connection that takes longer for an answer, or for accepting
-	// commands (10 s).
+	// Timeout ends a connection that takes longer to send an answer or to accept commands (10
+	// s).
 	Timeout time.Duration
 
-	// MaxSkew is how far an edge's clock may be from this one's (1 min).
+	// MaxSkew is how far an edge's clock may differ from this machine's (1 min).
 	MaxSkew time.Duration
 
-	// Reconnect: a connection that ends is made anew at the next of Addrs, and what
-	// had no answer is sent again there, in order. Else its requests without an answer
-	// have failed, and it makes no more.
+	// Reconnect: a connection that ends is replaced by one to the next of Addrs, and
+	// unanswered requests are sent again there, in order. Without Reconnect they fail, and
+	// the connection makes no more requests.
 	Reconnect bool
 
-	// OnAnswer gets every answer on the goroutine of its connection, which waits
-	// for it; those of one connection in order.
+	// OnAnswer is called with every answer on the goroutine of its connection, which waits
+	// for it. Answers of one connection come in order.
 	OnAnswer func(Answer)
 
-	// Progress is called about every ProgressEvery (1 s) while Run runs, from one
-	// goroutine.
+	// Progress is called about every ProgressEvery (1 s) while Run runs, from one goroutine.
 	Progress      func(Progress)
 	ProgressEvery time.Duration
 }
 
-// Answer is one answer to one request. Its slices are good until OnAnswer returns.
+// Answer is one answer to one request. Its slices are valid until OnAnswer returns.
 type Answer struct {
 	Kind     Kind
 	Outcome  Outcome
-	Conn     int    // from 0
+	Conn     int    // counted from 0
 	Addr     string // where the answer came from
 	Client   int    // the number in the id
 	Command  []byte // as sent, with its LF
@@ -76,11 +76,11 @@ type Answer struct {
 	Received time.Time
 }
 
-// Generator makes requests as its Config says. It is used once.
+// Generator makes requests as its Config says. It can be used once.
 type Generator struct {
 	cfg    Config
 	start  time.Time
-	taken  atomic.Uint64 // requests begun, in a closed loop
+	taken  atomic.Uint64 // requests started, in a closed loop
 	record *recorder
 }
 
@@ -96,8 +96,7 @@ func New(cfg Config) (*Generator, error) {
 	cfg.MaxSkew = or(cfg.MaxSkew, time.Minute)
 	cfg.ProgressEvery = or(cfg.ProgressEvery, time.Second)
 	if cfg.Dial == nil {
-		secure := cfg.TLS
-		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, addr, secure) }
+		cfg.Dial = client.NewDialer(cfg.TLS)
 	}
 	switch {
 	case len(cfg.Addrs) == 0:
@@ -105,11 +104,11 @@ func New(cfg Config) (*Generator, error) {
 	case cfg.Conns < 0 || cfg.Pipeline < 0 || cfg.Clients < 0:
 		return nil, errors.New("connections, pipeline and clients cannot be negative")
 	case !(cfg.Rate >= 0 && cfg.Rate <= 1e9):
-		return nil, errors.New("rate is not 0 to 1e9 requests a second")
+		return nil, errors.New("rate is not between 0 and 1e9 requests per second")
 	case cfg.Duration < 0 || cfg.Timeout < 0 || cfg.MaxSkew < 0 || cfg.ProgressEvery < 0:
 		return nil, errors.New("durations cannot be negative")
 	case !(cfg.WhatsatShare >= 0 && cfg.WhatsatShare <= 1):
-		return nil, errors.New("share of WHATSAT is not 0 to 1")
+		return nil, errors.New("share of WHATSAT is not between 0 and 1")
 	}
 	if _, err := wire.ParseWHATSAT([]byte(" x " + cfg.Radius + " " + cfg.Max)); err != nil {
 		return nil, fmt.Errorf("question: %w", err)
@@ -120,7 +119,7 @@ func New(cfg Config) (*Generator, error) {
 	return &Generator{cfg: cfg, record: newRecorder(cfg.Conns)}, nil
 }
 
-// checkPrefix says whether the prefix makes ids of numbers up to this one (C6).
+// checkPrefix checks that the prefix makes valid ids with numbers up to this one (C6).
 func checkPrefix(prefix string, number int) error {
 	longest := appendClient(nil, prefix, number)
 	if len(longest) > 1024 || bytes.ContainsFunc(longest, func(r rune) bool { return r < 128 && wire.IsSpace(byte(r)) }) {
@@ -137,10 +136,10 @@ func or[T comparable](value, otherwise T) T {
 	return value
 }
 
-// Run connects, then makes requests until ctx ends or all is done: every request
-// made, and answered or given up. Time counts from when the connections stand.
-// The Result is never nil. An error is of a connection that could not be made at
-// the start or, without Reconnect, that ended early.
+// Run connects, then makes requests until ctx ends or all is done: every request is made, and
+// answered or given up. Time counts from when all connections are made. The Result is never
+// nil. The error is that of a connection that could not be made at the start or, without
+// Reconnect, that ended early.
 func (g *Generator) Run(ctx context.Context) (*Result, error) {
 	conns, err := g.connect(ctx)
 	g.start = time.Now()
@@ -172,8 +171,8 @@ func (g *Generator) Run(ctx context.Context) (*Result, error) {
 	return g.record.result(took), errors.Join(errs...)
 }
 
-// connect makes all connections, a few at a time, so that the handshakes do not
-// count as latency. With Reconnect one that fails is tried again later.
+// connect makes all connections, a few at a time, so that handshakes do not count as latency.
+// With Reconnect, one that fails is tried again later.
 func (g *Generator) connect(ctx context.Context) ([]*conn, error) {
 	conns := make([]*conn, g.cfg.Conns)
 	next := make(chan *conn)
@@ -204,14 +203,14 @@ func (g *Generator) connect(ctx context.Context) ([]*conn, error) {
 	}
 }
 
-// now is how long the run has lasted. All times of requests are counted so.
+// now returns how long the run has lasted. All times of requests are relative to its start.
 func (g *Generator) now() time.Duration { return time.Since(g.start) }
 
-// wall is the clock of the edges at a time of the run, in ns since 1970.
+// wall returns the edges' clock at a time in the run, in ns since 1970.
 func (g *Generator) wall(at time.Duration) int64 { return g.start.UnixNano() + int64(at) }
 
-// due says when request number i of a connection is due. ok is false if there is
-// no such request.
+// due returns when request number i of a connection is due. ok is false if there is no such
+// request.
 func (g *Generator) due(conn int, i uint64, now time.Duration) (at time.Duration, ok bool) {
 	at = now
 	switch {

@@ -6,68 +6,71 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"herd/edge/client"
 	"herd/edge/wire"
 )
 
-// ProbeConfig says what a Prober does. The zero value of a field means its default.
+// ProbeConfig configures a Prober. The zero value of a field means its default, shown in
+// parentheses.
 type ProbeConfig struct {
-	Told  []string // client ports of edges that are told of probes, in turn
-	Asked []string // client ports of edges that are asked for what others were told
+	Told  []string // client ports of the edges to which probes are reported, in turn
+	Asked []string // client ports of the edges that are asked for probes reported to others
 
-	TLS  *tls.Config                                              // nil: plain TCP
-	Dial func(ctx context.Context, addr string) (net.Conn, error) // makes the connections (as TLS says, over TCP)
+	TLS  *tls.Config   // nil: plain TCP
+	Dial client.Dialer // makes the connections (default: over TCP, with TLS if set)
 
-	Rate    float64       // probes a second (10)
-	Prefix  string        // ids are Prefix and a number below some thousand ("probe-")
-	Timeout time.Duration // an edge that does not hold a probe after this has lost it (10 s)
+	Rate    float64       // probes per second (10)
+	Prefix  string        // ids are Prefix and a number up to a few thousand ("probe-")
+	Timeout time.Duration // after this time a probe that an edge does not hold is lost there (10 s)
 }
 
-// A Prober samples how long an update takes to the other edges: it tells one edge a
-// position and asks the others until they answer with it. Beside a Generator its probes
-// are updates like all others, on connections of their own.
+// A Prober samples how long an update takes to reach other edges: it reports a position to
+// one edge and asks the others until they answer with it. Next to a Generator its probes are
+// ordinary updates, on connections of their own.
 //
-// An edge is asked again after a fifth of a millisecond, or a tenth of the time that has
-// passed if that is longer, so that the questions cost little. A time is therefore what the
-// update took at the most: by a question's way there and back, and that pause.
+// To keep the questions cheap, an edge is asked again after 200 µs, or after a tenth of the
+// time that has passed if that is longer. A measured time is therefore an upper bound: it may
+// exceed the real one by this pause and by a question's round trip.
 type Prober struct {
 	cfg     ProbeConfig
-	ids     int // numbers in ids
+	ids     int // how many numbers ids have
 	askers  []*asker
 	telling sync.WaitGroup
-	told    chan struct{} // closed when no probe comes any more
+	told    chan struct{} // closed when there will be no more probes
 
-	mu      sync.Mutex // of all below
+	mu      sync.Mutex // guards everything below
 	probes  uint64
 	failed  uint64
 	all     *hdrhistogram.Histogram
 	samples []string
+	lost    uint64 // probes lost at some edge
 }
 
-// Propagation is what a Prober found. Times count from when a probe was sent, or was due
-// if the edge was slow to answer the one before.
+// Propagation is the result of a Prober. Times count from when a probe was sent, or from when
+// it was due if the edge was slow to answer the one before.
 type Propagation struct {
-	Probes  uint64            // that an edge took
-	Failed  uint64            // that none did
-	Edges   []EdgePropagation // one for each that was to be asked for what another was told
-	All     Latency           // until the last edge held a probe; without those that one lost
-	Samples []string          // a few of the refusals and ends of connections, in words
+	Probes  uint64            // accepted by an edge
+	Failed  uint64            // not accepted
+	Edges   []EdgePropagation // one per edge that was asked
+	All     Latency           // until the last edge held a probe, without lost ones
+	AllLost uint64            // probes that some edge did not hold in time
+	Samples []string          // some of the refusals and of the errors that ended connections
 }
 
-// EdgePropagation is how an edge got to know what others were told.
+// EdgePropagation is how fast one edge learned what was reported to others.
 type EdgePropagation struct {
 	Addr    string
-	Lost    uint64 // probes that it did not hold in time
+	Lost    uint64 // probes that the edge did not hold in time
 	Latency Latency
 }
 
-// probe is one update on its way. Its fields below left are guarded by Prober.mu.
+// probe is one update on its way. Prober.mu guards its fields from left on.
 type probe struct {
 	client int
 	stamp  int64
@@ -78,7 +81,7 @@ type probe struct {
 
 const (
 	leastPause = 200 * time.Microsecond // between two questions for a probe
-	pausePart  = 10                     // … or this part of the time that it has taken
+	pausePart  = 10                     // or this fraction of the time so far
 	redialWait = 100 * time.Millisecond
 )
 
@@ -88,33 +91,32 @@ func NewProber(cfg ProbeConfig) (*Prober, error) {
 	cfg.Prefix = or(cfg.Prefix, "probe-")
 	cfg.Timeout = or(cfg.Timeout, 10*time.Second)
 	if cfg.Dial == nil {
-		secure := cfg.TLS
-		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, addr, secure) }
+		cfg.Dial = client.NewDialer(cfg.TLS)
 	}
 	switch {
 	case len(cfg.Told) == 0:
-		return nil, errors.New("no address to tell of probes")
+		return nil, errors.New("no address to send probes to")
 	case !(cfg.Rate > 0 && cfg.Rate <= 1000):
-		return nil, errors.New("rate of probes is not up to 1000 a second")
+		return nil, errors.New("rate of probes is over 1000 per second")
 	case cfg.Timeout < 0:
 		return nil, errors.New("timeout cannot be negative")
 	}
 	if err := checkPrefix(cfg.Prefix, 1e6); err != nil {
 		return nil, err
 	}
-	// No two probes on their way have the same id.
+	// No two probes under way have the same id.
 	p := &Prober{cfg: cfg, ids: max(1000, int(2*cfg.Rate*cfg.Timeout.Seconds())), told: make(chan struct{}), all: newHistogram()}
 	for _, addr := range cfg.Asked {
 		if !slices.ContainsFunc(cfg.Told, func(told string) bool { return told != addr }) {
-			continue // there is no other whose probes it could be asked for
+			continue // there is no other edge whose probes it could be asked for
 		}
 		p.askers = append(p.askers, &asker{p: p, addr: addr, kick: make(chan struct{}, 1), times: newHistogram()})
 	}
 	return p, nil
 }
 
-// Run tells of probes until done is closed, and asks for them until all have come or are
-// lost, or ctx ends. The result is never nil. It is used once.
+// Run sends probes until done is closed, and asks for them until all have arrived or are
+// lost, or ctx ends. The result is never nil. It can be called once.
 func (p *Prober) Run(ctx context.Context, done <-chan struct{}) *Propagation {
 	start := time.Now()
 	every := time.Duration(float64(len(p.cfg.Told)) / p.cfg.Rate * float64(time.Second))
@@ -133,7 +135,7 @@ func (p *Prober) Run(ctx context.Context, done <-chan struct{}) *Propagation {
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	result := &Propagation{Probes: p.probes, Failed: p.failed, All: latency(p.all), Samples: p.samples}
+	result := &Propagation{Probes: p.probes, Failed: p.failed, All: latency(p.all), AllLost: p.lost, Samples: p.samples}
 	for _, a := range p.askers {
 		result.Edges = append(result.Edges, EdgePropagation{Addr: a.addr, Lost: a.lost, Latency: latency(a.times)})
 	}
@@ -148,30 +150,30 @@ func (p *Prober) note(format string, args ...any) {
 	}
 }
 
-// client dials an address, in Timeout at the most.
-func (p *Prober) client(ctx context.Context, addr string) (*Client, error) {
+// dial connects to an address within Timeout.
+func (p *Prober) dial(ctx context.Context, addr string) (*client.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
 	nc, err := p.cfg.Dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{nc: nc, in: answers{from: nc}}, nil
+	return client.NewConn(nc, 0), nil
 }
 
-// teller tells one edge of its share of the probes.
+// teller reports its share of the probes to one edge.
 type teller struct {
 	p          *Prober
 	addr       string
-	next, step int // number of the next probe's id, and how far to the one after it
-	client     *Client
+	next, step int // number in the next probe's id, and the step to the one after it
+	conn       *client.Conn
 	line       []byte
 }
 
 func (t *teller) run(ctx context.Context, done <-chan struct{}, due time.Time, every time.Duration) {
 	defer func() {
-		if t.client != nil {
-			t.client.Close()
+		if t.conn != nil {
+			t.conn.Close()
 		}
 	}()
 	for ; ; due = due.Add(every) {
@@ -184,7 +186,7 @@ func (t *teller) run(ctx context.Context, done <-chan struct{}, due time.Time, e
 				return
 			case <-time.After(wait):
 			}
-			from = time.Now() // a timer that is late is no edge's fault
+			from = time.Now() // a late timer must not count against the edge
 		}
 		select {
 		case <-ctx.Done():
@@ -206,8 +208,8 @@ func (t *teller) run(ctx context.Context, done <-chan struct{}, due time.Time, e
 func (t *teller) tell(ctx context.Context, from time.Time) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.p.cfg.Timeout, fmt.Errorf("no answer within %v", t.p.cfg.Timeout))
 	defer cancel()
-	if t.client == nil {
-		if t.client, err = t.p.client(ctx, t.addr); err != nil {
+	if t.conn == nil {
+		if t.conn, err = t.p.dial(ctx, t.addr); err != nil {
 			return err
 		}
 		from = time.Now()
@@ -222,13 +224,13 @@ func (t *teller) tell(ctx context.Context, from time.Time) (err error) {
 	if err == nil && !bytes.HasPrefix(answer, atWord) {
 		err = fmt.Errorf("refused: %.200q", answer)
 	} else if err != nil {
-		t.client.Close()
-		t.client = nil
+		t.conn.Close()
+		t.conn = nil
 	}
 	t.p.mu.Lock()
 	defer t.p.mu.Unlock()
 	if err != nil {
-		pr.lost = true // wherever it got to
+		pr.lost = true // whichever edges it reached
 		return err
 	}
 	t.p.probes++
@@ -236,13 +238,13 @@ func (t *teller) tell(ctx context.Context, from time.Time) (err error) {
 }
 
 func (t *teller) exchange(ctx context.Context, pr *probe) ([]byte, error) {
-	if err := t.client.Send(t.line); err != nil {
+	if err := t.conn.Send(t.line); err != nil {
 		return nil, err
 	}
-	if err := t.client.Flush(ctx); err != nil {
+	if err := t.conn.Flush(ctx); err != nil {
 		return nil, err
 	}
-	// The others are asked while the answer is on its way.
+	// The other edges are asked while the answer is on its way.
 	t.p.mu.Lock()
 	var asked []*asker
 	for _, a := range t.p.askers {
@@ -258,7 +260,7 @@ func (t *teller) exchange(ctx context.Context, pr *probe) ([]byte, error) {
 	for _, a := range asked {
 		a.wake()
 	}
-	return t.client.Receive(ctx)
+	return t.conn.Receive(ctx)
 }
 
 // question is a probe that an edge does not hold yet.
@@ -267,14 +269,14 @@ type question struct {
 	next time.Time // when to ask again
 }
 
-// asker asks one edge for the probes of all others.
+// asker asks one edge for the probes reported to all others.
 type asker struct {
-	p      *Prober
-	addr   string
-	kick   chan struct{}
-	client *Client
+	p    *Prober
+	addr string
+	kick chan struct{}
+	conn *client.Conn
 
-	// Guarded by Prober.mu.
+	// Guarded by Prober.mu:
 	pending []question
 	times   *hdrhistogram.Histogram
 	lost    uint64
@@ -289,8 +291,8 @@ func (a *asker) wake() {
 
 func (a *asker) run(ctx context.Context) {
 	defer func() {
-		if a.client != nil {
-			a.client.Close()
+		if a.conn != nil {
+			a.conn.Close()
 		}
 	}()
 	timer := time.NewTimer(time.Hour)
@@ -301,9 +303,9 @@ func (a *asker) run(ctx context.Context) {
 		if len(due) > 0 {
 			if err := a.ask(ctx, due); err != nil && ctx.Err() == nil {
 				a.p.note("ask %s: %v", a.addr, err)
-				if a.client != nil {
-					a.client.Close()
-					a.client = nil
+				if a.conn != nil {
+					a.conn.Close()
+					a.conn = nil
 				}
 				a.later(due, redialWait)
 			}
@@ -329,14 +331,17 @@ func (a *asker) run(ctx context.Context) {
 	}
 }
 
-// due drops what is lost and returns what to ask for now, or when to.
+// due drops lost probes and returns which to ask for now, or else when to ask next.
 func (a *asker) due(now time.Time) (due []question, next time.Time) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	a.pending = slices.DeleteFunc(a.pending, func(q question) bool {
 		if !q.lost && now.Sub(q.from) >= a.p.cfg.Timeout {
 			a.lost++
-			q.left = -1 // it will not be held by all
+			if q.left > 0 {
+				a.p.lost++
+			}
+			q.left = -1 // not all edges will hold it
 			return true
 		}
 		return q.lost
@@ -351,7 +356,7 @@ func (a *asker) due(now time.Time) (due []question, next time.Time) {
 	return due, next
 }
 
-// later puts questions off.
+// later postpones questions.
 func (a *asker) later(asked []question, least time.Duration) {
 	now := time.Now()
 	a.p.mu.Lock()
@@ -364,26 +369,26 @@ func (a *asker) later(asked []question, least time.Duration) {
 	}
 }
 
-// ask asks for probes at once, and notes which the edge holds.
+// ask asks for all due probes at once, and records which of them the edge holds.
 func (a *asker) ask(ctx context.Context, due []question) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, a.p.cfg.Timeout, fmt.Errorf("no answer within %v", a.p.cfg.Timeout))
 	defer cancel()
-	if a.client == nil {
-		if a.client, err = a.p.client(ctx, a.addr); err != nil {
+	if a.conn == nil {
+		if a.conn, err = a.p.dial(ctx, a.addr); err != nil {
 			return err
 		}
 	}
 	for _, q := range due {
 		line := appendClient([]byte("WHATSAT "), a.p.cfg.Prefix, q.client)
-		if err := a.client.Send(append(line, " 0 0"...)); err != nil { // C12: only where it is
+		if err := a.conn.Send(append(line, " 0 0"...)); err != nil { // C12: asks for the position only
 			return err
 		}
 	}
-	if err := a.client.Flush(ctx); err != nil {
+	if err := a.conn.Flush(ctx); err != nil {
 		return err
 	}
 	for _, q := range due {
-		answer, err := a.client.Receive(ctx)
+		answer, err := a.conn.Receive(ctx)
 		if err != nil {
 			return err
 		}
@@ -396,13 +401,16 @@ func (a *asker) ask(ctx context.Context, due []question) (err error) {
 	return nil
 }
 
-// held notes that the edge holds a probe.
+// held records that the edge holds a probe.
 func (a *asker) held(pr *probe, after time.Duration) {
 	a.p.mu.Lock()
 	defer a.p.mu.Unlock()
 	a.pending = slices.DeleteFunc(a.pending, func(q question) bool { return q.probe == pr })
 	observe(a.times, after)
+	if pr.left < 0 {
+		return // it is lost at another edge
+	}
 	if pr.left--; pr.left == 0 {
-		observe(a.p.all, after) // the last is the slowest
+		observe(a.p.all, after) // the last edge is the slowest
 	}
 }

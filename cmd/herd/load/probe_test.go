@@ -8,12 +8,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"herd/edge/client/clienttest"
 )
 
-// flood makes fakes a herd, in which what the first is told is known to the others after a
-// time of their own; a negative one is never.
-func flood(t *testing.T, from *fake, to map[*fake]time.Duration) {
-	from.twist = func(command, answer []byte) []byte {
+// flood makes a herd of fakes: what is reported to the first is known to each other one after
+// its own delay, or never if that is negative.
+func flood(t *testing.T, from *clienttest.Fake, to map[*clienttest.Fake]time.Duration) {
+	from.Twist = func(command, answer []byte) []byte {
 		if !strings.HasPrefix(string(command), "IAMAT") {
 			return answer
 		}
@@ -24,19 +26,19 @@ func flood(t *testing.T, from *fake, to map[*fake]time.Duration) {
 			}
 			line := slices.Clone(answer)
 			time.AfterFunc(after, func() {
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				f.known[client] = line
+				f.Mu.Lock()
+				defer f.Mu.Unlock()
+				f.Known[client] = line
 			})
 		}
 		return answer
 	}
 }
 
-// probed runs a prober on fakes for a time.
-func probed(t *testing.T, cfg ProbeConfig, span time.Duration, fakes ...*fake) *Propagation {
+// probed runs a prober against fakes for a time.
+func probed(t *testing.T, cfg ProbeConfig, span time.Duration, fakes ...*clienttest.Fake) *Propagation {
 	t.Helper()
-	cfg.Dial = pipe(fakes...)
+	cfg.Dial = clienttest.Pipe(fakes...)
 	p, err := NewProber(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -48,8 +50,8 @@ func probed(t *testing.T, cfg ProbeConfig, span time.Duration, fakes ...*fake) *
 
 func TestPropagationIsTheTimeUntilAnEdgeHoldsTheUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clark, jaquez, juzang := newFake("Clark"), newFake("Jaquez"), newFake("Juzang")
-		flood(t, clark, map[*fake]time.Duration{jaquez: 3 * time.Millisecond, juzang: 400 * time.Millisecond})
+		clark, jaquez, juzang := clienttest.New("Clark"), clienttest.New("Jaquez"), clienttest.New("Juzang")
+		flood(t, clark, map[*clienttest.Fake]time.Duration{jaquez: 3 * time.Millisecond, juzang: 400 * time.Millisecond})
 		got := probed(t, ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Clark", "Jaquez", "Juzang"}, Rate: 20}, 10*time.Second, clark, jaquez, juzang)
 		if got.Probes < 199 || got.Probes > 201 || got.Failed != 0 || len(got.Samples) > 0 {
 			t.Errorf("%+v, want 200 probes", got)
@@ -57,7 +59,7 @@ func TestPropagationIsTheTimeUntilAnEdgeHoldsTheUpdate(t *testing.T) {
 		if len(got.Edges) != 2 || got.Edges[0].Addr != "Jaquez" || got.Edges[1].Addr != "Juzang" {
 			t.Fatalf("%+v, want the two edges that were not told", got.Edges)
 		}
-		// At the most by the pause of a tenth: 11 % later than it was, never earlier.
+		// The pause of a tenth makes it at most 11 % later than it was, never earlier.
 		for i, want := range []time.Duration{3 * time.Millisecond, 400 * time.Millisecond} {
 			l := got.Edges[i].Latency
 			if l.Count != int64(got.Probes) || l.P50 < want || l.Maximum > want+want/8+leastPause || got.Edges[i].Lost != 0 {
@@ -72,12 +74,12 @@ func TestPropagationIsTheTimeUntilAnEdgeHoldsTheUpdate(t *testing.T) {
 
 func TestAProbeIsNoOlderPositionOfItsClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clark, jaquez := newFake("Clark"), newFake("Jaquez")
-		flood(t, clark, map[*fake]time.Duration{jaquez: 50 * time.Millisecond})
-		// Ids come again after a thousand: what is known of them then is old.
+		clark, jaquez := clienttest.New("Clark"), clienttest.New("Jaquez")
+		flood(t, clark, map[*clienttest.Fake]time.Duration{jaquez: 50 * time.Millisecond})
+		// Ids repeat after a thousand: then the edges hold old positions of them.
 		got := probed(t, ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Jaquez"}, Rate: 500, Timeout: time.Second}, 2500*time.Millisecond, clark, jaquez)
-		if len(clark.known) != 1000 || got.Edges[0].Latency.Count < 1240 {
-			t.Fatalf("%d clients, %+v; want 1000, and a quarter of them twice", len(clark.known), got)
+		if len(clark.Known) != 1000 || got.Edges[0].Latency.Count < 1240 {
+			t.Fatalf("%d clients, %+v; want 1000, and a quarter of them twice", len(clark.Known), got)
 		}
 		if l := got.All; l.P50 < 50*time.Millisecond || l.Maximum > 60*time.Millisecond {
 			t.Errorf("%+v, want all after 50 ms", l)
@@ -87,8 +89,8 @@ func TestAProbeIsNoOlderPositionOfItsClient(t *testing.T) {
 
 func TestProbesThatDoNotComeAreLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clark, jaquez, juzang := newFake("Clark"), newFake("Jaquez"), newFake("Juzang")
-		flood(t, clark, map[*fake]time.Duration{jaquez: 0, juzang: -1})
+		clark, jaquez, juzang := clienttest.New("Clark"), clienttest.New("Jaquez"), clienttest.New("Juzang")
+		flood(t, clark, map[*clienttest.Fake]time.Duration{jaquez: 0, juzang: -1})
 		begun := time.Now()
 		got := probed(t, ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Jaquez", "Juzang"}, Timeout: 3 * time.Second}, 5*time.Second, clark, jaquez, juzang)
 		if got.Edges[0].Lost != 0 || got.Edges[1].Lost != got.Probes || got.Probes < 49 || got.All.Count != 0 {
@@ -97,17 +99,17 @@ func TestProbesThatDoNotComeAreLost(t *testing.T) {
 		if took := time.Since(begun); took < 7*time.Second || took > 8500*time.Millisecond {
 			t.Errorf("took %v, want 5 s and the 3 s that the last may take", took)
 		}
-		if juzang.lines > 100*int(got.Probes) {
-			t.Errorf("%d questions for %d probes", juzang.lines, got.Probes)
+		if juzang.Lines > 100*int(got.Probes) {
+			t.Errorf("%d questions for %d probes", juzang.Lines, got.Probes)
 		}
 	})
 }
 
 func TestProbesThatNoEdgeTakesHaveFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clark, jaquez := newFake("Clark"), newFake("Jaquez")
+		clark, jaquez := clienttest.New("Clark"), clienttest.New("Jaquez")
 		told := 0
-		clark.twist = func(command, answer []byte) []byte {
+		clark.Twist = func(command, answer []byte) []byte {
 			told++
 			switch {
 			case told <= 10:
@@ -129,10 +131,10 @@ func TestProbesThatNoEdgeTakesHaveFailed(t *testing.T) {
 
 func TestAnEdgeThatIsAwayIsAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clark, jaquez := newFake("Clark"), newFake("Jaquez")
-		flood(t, clark, map[*fake]time.Duration{jaquez: 0})
+		clark, jaquez := clienttest.New("Clark"), clienttest.New("Jaquez")
+		flood(t, clark, map[*clienttest.Fake]time.Duration{jaquez: 0})
 		begun := time.Now()
-		both := pipe(clark, jaquez)
+		both := clienttest.Pipe(clark, jaquez)
 		p, err := NewProber(ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Jaquez"}, Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			if addr == "Jaquez" && time.Since(begun) < time.Second {
 				return nil, net.ErrClosed
@@ -153,8 +155,8 @@ func TestAnEdgeThatIsAwayIsAskedAgain(t *testing.T) {
 
 func TestAProberEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		clark, jaquez := newFake("Clark"), newFake("Jaquez")
-		p, err := NewProber(ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Jaquez"}, Dial: pipe(clark, jaquez)})
+		clark, jaquez := clienttest.New("Clark"), clienttest.New("Jaquez")
+		p, err := NewProber(ProbeConfig{Told: []string{"Clark"}, Asked: []string{"Jaquez"}, Dial: clienttest.Pipe(clark, jaquez)})
 		if err != nil {
 			t.Fatal(err)
 		}

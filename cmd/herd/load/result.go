@@ -9,7 +9,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Kind is a command.
+// Kind is the kind of a command.
 type Kind uint8
 
 const (
@@ -20,64 +20,64 @@ const (
 
 func (k Kind) String() string { return [...]string{"IAMAT", "WHATSAT"}[k] }
 
-// Outcome is what became of a request.
+// Outcome is the outcome of a request.
 type Outcome uint8
 
 const (
-	OK      Outcome = iota // the answer of C9 or C14
-	Refused                // `? ` and the command (C4)
+	OK      Outcome = iota // the answer by C9 or C14
+	Refused                // `? ` and the command echoed (C4)
 	Wrong                  // an answer that breaks a rule
-	Failed                 // no answer: its connection ended, and it was not sent again
+	Failed                 // no answer: the connection ended, and the request was not sent again
 	outcomes
 )
 
 func (o Outcome) String() string { return [...]string{"ok", "refused", "wrong", "failed"}[o] }
 
-// Counts are requests by command and outcome.
+// Counts counts requests by command and outcome.
 type Counts [kinds][outcomes]uint64
 
-// Of returns how many requests of either command had this outcome.
+// Of returns how many requests of all commands had this outcome.
 func (c *Counts) Of(o Outcome) uint64 { return c[IAMAT][o] + c[WHATSAT][o] }
 
-// Total returns how many requests came to an end.
+// Total returns how many requests have ended.
 func (c *Counts) Total() uint64 {
 	return c.Of(OK) + c.Of(Refused) + c.Of(Wrong) + c.Of(Failed)
 }
 
-// Latency is how long answers of one command took, from when the request was due
-// (coordinated omission is counted) until the read that completed its answer.
-// It is exact to a thousandth, or a microsecond.
+// Latency is how long the answers to one command took, from when the request was due (so
+// coordinated omission is counted) until the read that completed its answer. It is exact to a
+// thousandth, or a microsecond.
 type Latency struct {
 	Count                              int64
 	Mean, P50, P90, P99, P999, Maximum time.Duration
 }
 
-// Progress is how a run goes.
+// Progress is the state of a run.
 type Progress struct {
 	Elapsed time.Duration
 	Counts  Counts // since the start
 	Deaths  uint64 // since the start
 	Retries uint64 // since the start
 
-	Rate    float64 // answers a second since the last Progress
-	Latency Latency // of those
+	Rate    float64 // answers per second since the last Progress
+	Latency Latency // of these answers
 }
 
-// Result is what a run came to.
+// Result is the result of a run.
 type Result struct {
 	Took    time.Duration
-	Counts  Counts         // what ctx cut off is in none of them
-	Latency [kinds]Latency // of what was answered, however
-	Deaths  uint64         // connections that ended before their time
-	Retries uint64         // requests that were sent again after that
+	Counts  Counts         // without requests cut off by ctx
+	Latency [kinds]Latency // of all answers, whatever their outcome
+	Deaths  uint64         // connections that ended early
+	Retries uint64         // requests sent again after that
 
-	// Lateness is how long after they were due requests were sent: the
-	// generator's own part of the latencies, or the wait for a full pipeline.
+	// Lateness is how long after they were due requests were sent: the generator's own share
+	// of the latencies, or the wait for room in the pipeline.
 	Lateness Latency
 
-	Gaps    []time.Duration // the longest time in which each connection was owed an answer and got none
+	Gaps    []time.Duration // per connection, the longest time in which it waited for an answer and got none
 	MaxGap  time.Duration   // the longest of these
-	Samples []string        // a few of the wrong answers, refusals and ends of connections, in words
+	Samples []string        // some of the wrong answers, refusals and errors that ended connections
 }
 
 const (
@@ -85,7 +85,7 @@ const (
 	maxMicros  = 3_600_000_000 // latencies above an hour count as one
 )
 
-// sample is one request's end, before it is counted.
+// sample is the end of one request, before it is counted.
 type sample struct {
 	kind    Kind
 	outcome Outcome
@@ -94,9 +94,9 @@ type sample struct {
 
 // recorder counts. Its methods may be called from any goroutine.
 type recorder struct {
-	gaps []time.Duration // of Run, when all is over
+	gaps []time.Duration // set by Run, when all is over
 
-	mu       sync.Mutex // of all below
+	mu       sync.Mutex // guards everything below
 	counts   Counts
 	deaths   uint64
 	retries  uint64
@@ -104,7 +104,7 @@ type recorder struct {
 	total    [kinds]*hdrhistogram.Histogram // until the last Progress
 	lateness *hdrhistogram.Histogram
 	samples  []string
-	last     struct { // Progress
+	last     struct { // state of the last Progress
 		at      time.Duration
 		answers uint64
 	}
@@ -118,15 +118,15 @@ func newRecorder(conns int) *recorder {
 	return r
 }
 
-// newHistogram holds microseconds, so that it is small.
+// newHistogram returns a histogram of microseconds, which keeps it small.
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, maxMicros, 3) }
 
 func observe(h *hdrhistogram.Histogram, d time.Duration) {
-	// An error is a value out of range, which it cannot be.
+	// The value is clamped to the range, so there can be no error.
 	_ = h.RecordValue(min(max((d+time.Microsecond/2).Microseconds(), 0), maxMicros))
 }
 
-// take counts a batch of requests that came to an end.
+// take counts a batch of requests that have ended.
 func (r *recorder) take(batch []sample) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,7 +138,7 @@ func (r *recorder) take(batch []sample) {
 	}
 }
 
-// late counts requests that were sent so long after they were due.
+// late counts how late requests were sent.
 func (r *recorder) late(batch []time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -159,7 +159,7 @@ func (r *recorder) retried(requests uint64) {
 	r.mu.Unlock()
 }
 
-// note keeps the first few of what a person should read.
+// note keeps the first few messages for people to read.
 func (r *recorder) note(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,7 +199,7 @@ func (r *recorder) result(took time.Duration) *Result {
 	return result
 }
 
-// fold adds what is recent to the total. mu is held.
+// fold adds the recent histograms to the total. mu must be held.
 func (r *recorder) fold() {
 	for k, h := range r.recent {
 		r.total[k].Merge(h)

@@ -1,6 +1,6 @@
-// Package googletest is Google's Places API for tests: both APIs, as Google's reference
-// describes them, over HTTP. It refuses what Google would refuse, and remembers that it
-// did. It knows nothing of who asks.
+// Package googletest is a fake of Google's Places API for tests: it serves both APIs over
+// HTTP as Google's reference describes them. It refuses what Google would refuse, and
+// remembers that it did. It knows nothing of its callers.
 //
 // Reference:
 // https://developers.google.com/maps/documentation/places/web-service/reference/rest/v1/places/searchNearby and
@@ -21,32 +21,32 @@ import (
 	"testing"
 )
 
-// Key is the only key that the server takes.
+// Key is the only key that the server accepts.
 const Key = "AIzaSyVerySecretKeyOfTheTests_0123456789"
 
-// Place is what the server knows of one.
+// Place is a place of the server.
 type Place struct {
 	ID, Name string
 	Lat, Lon float64
 }
 
-// Server is a stand-in for Google. All methods may be called from any goroutine.
+// Server is a fake of Google. All methods may be called from any goroutine.
 type Server struct {
-	URL string // base address of both APIs
+	URL string // base URL of both APIs
 
 	http   *httptest.Server
 	places []Place
 
 	mu      sync.Mutex
-	behave  http.HandlerFunc // in place of an answer, to questions that are right
-	gate    chan struct{}    // closed when questions hang no longer; nil: they do not
+	behave  http.HandlerFunc // answers valid questions instead of the server
+	gate    chan struct{}    // closed when questions stop hanging; nil: they do not hang
 	refused []string
 	asked   int
 	waiting int
 }
 
-// Start runs a server that knows places. At the end of the test it fails the test if
-// there was a question that the server refused and nobody took note of (Refused).
+// Start runs a server with these places. At its end the test fails if the server refused a
+// question and the test did not call Refused.
 func Start(t testing.TB, places ...Place) *Server {
 	t.Helper()
 	s := &Server{places: places}
@@ -62,15 +62,16 @@ func Start(t testing.TB, places ...Place) *Server {
 	return s
 }
 
-// Behave lets f answer all questions from now on that are right; nil is Google's way.
+// Behave makes f answer all valid questions from now on; nil restores the server's own
+// answers.
 func (s *Server) Behave(f http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.behave = f
 }
 
-// Hang lets all questions wait from now on, until their askers go away or release is
-// called, which has them answered and is harmless to repeat.
+// Hang makes all questions wait from now on, until their callers give up or release is
+// called, which answers them and may be called again.
 func (s *Server) Hang() (release func()) {
 	gate := make(chan struct{})
 	s.mu.Lock()
@@ -97,15 +98,14 @@ func (s *Server) Waiting() int {
 	return s.waiting
 }
 
-// Asked returns how many questions came.
+// Asked returns how many questions arrived.
 func (s *Server) Asked() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked
 }
 
-// Refused returns what was wrong with the questions that Google would have refused, and
-// forgets it.
+// Refused returns why questions were refused as Google would, and clears the list.
 func (s *Server) Refused() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +127,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	behave, gate := s.behave, s.gate
 	s.mu.Unlock()
 	if gate != nil {
-		body, err := io.ReadAll(r.Body) // only then the server notices that the asker goes
+		body, err := io.ReadAll(r.Body) // the server notices only after this that the caller has gone
 		if err != nil {
 			return
 		}
@@ -151,7 +151,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/maps/api/place/nearbysearch/json":
 		s.legacy(w, r, behave)
 	default:
-		s.refuse("%s %s is no method of the APIs", r.Method, r.URL.Path)
+		s.refuse("%s %s is not a method of the APIs", r.Method, r.URL.Path)
 		http.Error(w, "<html>404", http.StatusNotFound)
 	}
 }
@@ -161,7 +161,7 @@ func WriteJSON(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 	w.Header().Set("Content-Encoding", "gzip")
 	w.WriteHeader(status)
-	z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // fails only for levels that are none
+	z, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // fails only for invalid levels
 	defer z.Close()
 	io.WriteString(z, text)
 }
@@ -180,7 +180,7 @@ func (s *Server) near(lat, lon, metres float64) []Place {
 	return found
 }
 
-// distance is in metres on a sphere, by haversines.
+// distance returns metres on a sphere, by the haversine formula.
 func distance(lat1, lon1, lat2, lon2 float64) float64 {
 	const degree = math.Pi / 180
 	a := math.Pow(math.Sin((lat2-lat1)*degree/2), 2) +

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// legacy is the Nearby Search before the new one. Its errors come with HTTP 200.
+// legacy is the earlier Nearby Search. Its errors come with HTTP 200.
 func (s *Server) legacy(w http.ResponseWriter, r *http.Request, behave http.HandlerFunc) {
 	fail := func(status, message string) {
 		s.refuse("%s: %s", status, message)
@@ -74,8 +74,8 @@ func (s *Server) legacy(w http.ResponseWriter, r *http.Request, behave http.Hand
 	}
 }
 
-// Legacy is the place as a result of the legacy Nearby Search: with more than a herd's
-// own answers have.
+// Legacy returns the place as a result of the legacy Nearby Search, with more members than
+// the herd's own answers have.
 func (p Place) Legacy() map[string]any {
 	at := func(d float64) map[string]any { return map[string]any{"lat": p.Lat + d, "lng": p.Lon + d} }
 	return map[string]any{
@@ -98,7 +98,7 @@ func (p Place) Legacy() map[string]any {
 	}
 }
 
-// WriteStatus answers with a failure as the legacy API words one.
+// WriteStatus answers with a failure in the words of the legacy API.
 func WriteStatus(w http.ResponseWriter, status, message string) {
 	text, err := json.MarshalIndent(map[string]any{"error_message": message, "html_attributions": []string{}, "results": []any{}, "status": status}, "", "   ")
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// Pro and Enterprise are the SKUs of Nearby Search (New) that the fields of a place
-// belong to; a question is billed by the dearest. The lists are not all that Google has,
-// but all that the tests may ask for.
+// Pro and Enterprise are the SKUs of Nearby Search (New) that fields of a place belong to;
+// the dearest field sets the price of a question. The lists have the fields that tests may
+// request, not all of Google's.
 var (
 	Pro = []string{"accessibilityOptions", "addressComponents", "adrFormatAddress", "attributions", "businessStatus",
 		"displayName", "formattedAddress", "googleMapsUri", "iconBackgroundColor", "iconMaskBaseUri", "id", "location", "name",
@@ -35,7 +35,7 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request, behave http.Hand
 		return
 	}
 	if r.URL.RawQuery != "" {
-		fail(http.StatusBadRequest, "INVALID_ARGUMENT", "parameters in the address: "+r.URL.RawQuery) // Google takes some; a key there would be seen
+		fail(http.StatusBadRequest, "INVALID_ARGUMENT", "parameters in the address: "+r.URL.RawQuery) // Google accepts some, but a key there would show in logs
 		return
 	}
 	switch r.Header.Get("X-Goog-Api-Key") {
@@ -107,7 +107,7 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request, behave http.Hand
 			places = append(places, whole)
 		}
 		answer := map[string]any{}
-		if len(places) > 0 { // proto3: what is empty is left out
+		if len(places) > 0 { // proto3 leaves out empty members
 			answer["places"] = places
 		}
 		text, err := json.MarshalIndent(answer, "", "  ")
@@ -118,8 +118,8 @@ func (s *Server) search(w http.ResponseWriter, r *http.Request, behave http.Hand
 	}
 }
 
-// masked reads a field mask: which fields of a place it lets through, or else what Google
-// says of it.
+// masked parses a field mask. It returns which fields of a place it selects, or else Google's
+// error.
 func masked(mask string) (let func(string) bool, wrong string) {
 	if mask == "" {
 		return nil, "FieldMask is a required parameter."
@@ -145,7 +145,7 @@ func masked(mask string) (let func(string) bool, wrong string) {
 	return func(name string) bool { return named[name] }, ""
 }
 
-// whole is all that the server knows of a place.
+// whole returns all fields that the server has of a place.
 func (p Place) whole() map[string]any {
 	at := func(d float64) map[string]any {
 		return map[string]any{"latitude": sixDigits(p.Lat + d), "longitude": sixDigits(p.Lon + d)}
@@ -167,7 +167,7 @@ func (p Place) whole() map[string]any {
 	}
 }
 
-// WriteError answers with an error as Places API (New) words one.
+// WriteError answers with an error in the words of Places API (New).
 func WriteError(w http.ResponseWriter, code int, status, message string) {
 	text, err := json.MarshalIndent(map[string]any{"error": map[string]any{"code": code, "message": message, "status": status}}, "", "  ")
 	if err != nil {
@@ -176,5 +176,5 @@ func WriteError(w http.ResponseWriter, code int, status, message string) {
 	WriteJSON(w, code, string(text))
 }
 
-// sixDigits is how finely the server knows places.
+// sixDigits rounds to the precision of the server's coordinates.
 func sixDigits(degrees float64) float64 { return math.Round(degrees*1e6) / 1e6 }

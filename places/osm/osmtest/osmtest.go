@@ -1,5 +1,5 @@
-// Package osmtest writes extracts of OpenStreetMap for tests, in every form that the
-// .osm.pbf format leaves to its writers. It knows nothing of who reads them.
+// Package osmtest writes extracts of OpenStreetMap for tests, in every form that the .osm.pbf
+// format allows. It knows nothing of its readers.
 package osmtest
 
 import (
@@ -11,29 +11,37 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Node is a node; Tags are keys and values in turn.
+// Node is a node. Tags alternates keys and values.
 type Node struct {
 	ID       int64
 	Lat, Lon float64 // degrees
 	Tags     []string
+	Version  int  // 0: no version; for dense nodes the first of a block decides for all
+	Deleted  bool // deleted in this version, in a history
 }
 
-// Way is a way; Tags are keys and values in turn.
+// Way is a way. Tags alternates keys and values.
 type Way struct {
-	ID    int64
-	Nodes []int64
-	Tags  []string
+	ID      int64
+	Nodes   []int64
+	Tags    []string
+	Version int  // 0: no version
+	Deleted bool // deleted in this version, in a history
 }
 
-// Form is what the format leaves open. The zero value is what nearly all extracts have.
+// Form selects among the forms that the format allows. The zero value is the form of nearly
+// all extracts.
 type Form struct {
-	Plain       bool  // nodes one by one in place of dense ones
+	Plain       bool  // nodes one by one instead of dense ones
 	Raw         bool  // not compressed
+	Unsized     bool  // compressed, without the size of the content
+	Unpacked    bool  // lists are repeated fields, one number per field
+	Parts       bool  // packed lists are split in two parts
 	Located     bool  // ways have the points of their nodes, and nodes without tags are left out
-	Granularity int64 // nanodegrees, 0 is 100
+	Granularity int64 // nanodegrees; 0 means 100
 	LatOffset   int64 // nanodegrees
 	LonOffset   int64 // nanodegrees
-	Block       int   // elements in a block, 0 is 8000
+	Block       int   // elements per block; 0 means 8000
 }
 
 // PBF returns an .osm.pbf file.
@@ -75,7 +83,7 @@ func PBF(f Form, nodes []Node, ways []Way) []byte {
 	return file
 }
 
-// Block returns one block of a file, by the kind and the blob.
+// Block returns one block of a file with this kind and blob.
 func Block(kind string, blob []byte) []byte {
 	header := bytesField(nil, 1, []byte(kind))
 	header = numberField(header, 3, uint64(len(blob)))
@@ -83,16 +91,25 @@ func Block(kind string, blob []byte) []byte {
 	return append(append(block, header...), blob...)
 }
 
-// Zlib returns a blob of data, which says that it is size bytes.
+// Zlib returns a compressed blob of data, which states size as the size of the content.
 func Zlib(data []byte, size int) []byte {
 	var packed bytes.Buffer
 	w := zlib.NewWriter(&packed)
-	_, _ = w.Write(data) // a buffer takes all
+	_, _ = w.Write(data) // writing to a buffer cannot fail
 	_ = w.Close()
 	return bytesField(numberField(nil, 2, uint64(size)), 3, packed.Bytes())
 }
 
+// ZlibOnly returns a compressed blob of data without the optional size of the content.
+func ZlibOnly(data []byte) []byte {
+	sized := Zlib(data, 0)
+	return sized[len(numberField(nil, 2, 0)):]
+}
+
 func (f Form) blob(data []byte) []byte {
+	if f.Unsized {
+		return ZlibOnly(data)
+	}
 	if f.Raw {
 		return bytesField(nil, 1, data)
 	}
@@ -132,14 +149,15 @@ func (f Form) nodes(t *table, nodes []Node) (group []byte) {
 			lat, lon := f.units(n)
 			keys, values := t.pairs(n.Tags)
 			node := numberField(nil, 1, protowire.EncodeZigZag(n.ID))
-			node = bytesField(bytesField(node, 2, keys), 3, values)
+			node = f.list(f.list(node, 2, keys), 3, values)
+			node = append(node, about(4, n.Version, n.Deleted)...)
 			node = numberField(node, 8, protowire.EncodeZigZag(lat))
 			node = numberField(node, 9, protowire.EncodeZigZag(lon))
 			group = bytesField(group, 1, node)
 		}
 		return group
 	}
-	var ids, lats, lons, tags []byte
+	var ids, lats, lons, tags, versions, visible []byte
 	var id, lat, lon int64
 	some := false
 	for _, n := range nodes {
@@ -149,11 +167,16 @@ func (f Form) nodes(t *table, nodes []Node) (group []byte) {
 			tags, some = protowire.AppendVarint(tags, t.number(s)), true
 		}
 		tags = append(tags, 0)
+		versions = protowire.AppendVarint(versions, uint64(n.Version))
+		visible = protowire.AppendVarint(visible, protowire.EncodeBool(!n.Deleted))
 	}
-	dense := bytesField(nil, 1, ids)
-	dense = bytesField(bytesField(dense, 8, lats), 9, lons)
+	dense := f.list(nil, 1, ids)
+	if nodes[0].Version > 0 {
+		dense = bytesField(dense, 5, f.list(f.list(nil, 1, versions), 6, visible))
+	}
+	dense = f.list(f.list(dense, 8, lats), 9, lons)
 	if some {
-		dense = bytesField(dense, 10, tags)
+		dense = f.list(dense, 10, tags)
 	}
 	return bytesField(nil, 2, dense)
 }
@@ -171,17 +194,44 @@ func (f Form) ways(t *table, ways []Way, at map[int64]Node) (group []byte) {
 			}
 		}
 		way := numberField(nil, 1, uint64(w.ID))
-		way = bytesField(bytesField(way, 2, keys), 3, values)
-		way = bytesField(way, 8, refs)
+		way = f.list(f.list(way, 2, keys), 3, values)
+		way = append(way, about(4, w.Version, w.Deleted)...)
+		way = f.list(way, 8, refs)
 		if f.Located {
-			way = bytesField(bytesField(way, 9, lats), 10, lons)
+			way = f.list(f.list(way, 9, lats), 10, lons)
 		}
 		group = bytesField(group, 3, way)
 	}
 	return group
 }
 
-// table is a block's strings; the first is empty, as the format wants it.
+// list adds a list of numbers, which are packed already.
+func (f Form) list(b []byte, n protowire.Number, packed []byte) []byte {
+	switch {
+	case f.Unpacked:
+		for len(packed) > 0 {
+			number, size := protowire.ConsumeVarint(packed)
+			b, packed = numberField(b, n, number), packed[size:]
+		}
+		return b
+	case f.Parts:
+		_, size := protowire.ConsumeVarint(packed)
+		size = max(size, 0)
+		return bytesField(bytesField(b, n, packed[:size]), n, packed[size:])
+	}
+	return bytesField(b, n, packed)
+}
+
+// about returns an element's Info.
+func about(n protowire.Number, version int, deleted bool) []byte {
+	if version == 0 {
+		return nil
+	}
+	info := numberField(nil, 1, uint64(version))
+	return bytesField(nil, n, numberField(info, 6, protowire.EncodeBool(!deleted)))
+}
+
+// table is a block's strings; the first is empty, as the format requires.
 type table struct {
 	strings []string
 	known   map[string]uint64
