@@ -21,6 +21,13 @@ const (
 	// machine a third of what direct gets cost.
 	many = 2 * pieceMessages
 
+	// directMost is the number of pieces that are read by direct gets before a consumer is tried
+	// again.
+	directMost = 8
+
+	// waitMost bounds reader.wait.
+	waitMost = 4 * time.Second
+
 	// A consumer whose reader is gone ends by itself after consumerLife.
 	consumerLife = time.Minute
 
@@ -43,7 +50,7 @@ func (b *Bucket) Read(ctx context.Context, after uint64, f func(BucketEntry)) (s
 	err = b.do(ctx, "read", func(ctx context.Context, nc *nats.Conn, js jetstream.JetStream) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		r := reader{b: b, nc: nc, js: js, inbox: nc.NewInbox(), seen: after, f: f}
+		r := reader{b: b, nc: nc, js: js, inbox: nc.NewInbox(), wait: askAgain, seen: after, f: f}
 		r.patience = time.AfterFunc(readSilence, func() { cancel(errReadSilent) })
 		defer r.patience.Stop()
 		if r.sub, err = nc.SubscribeSync(r.inbox + ".*"); err != nil {
@@ -70,12 +77,14 @@ type reader struct {
 	js       jetstream.JetStream
 	sub      *nats.Subscription // to inbox.*
 	inbox    string
-	asked    int         // number of questions asked
-	patience *time.Timer // see readSilence
-	seen     uint64      // everything up to here was read
-	consumer string      // consumer that delivers pieces; "" means direct gets
-	given    uint64      // messages that the consumer delivered
-	owner    uint64      // the owner's sequence, if it was read
+	asked    int           // number of questions asked
+	wait     time.Duration // how long a piece may be silent before more is asked for
+	patience *time.Timer   // see readSilence
+	seen     uint64        // everything up to here was read
+	consumer string        // consumer that delivers pieces; "" means direct gets
+	given    uint64        // messages that the consumer delivered
+	unheard  bool          // the consumer gave nothing to the last question
+	owner    uint64        // the owner's sequence, if it was read
 	f        func(BucketEntry)
 }
 
@@ -99,10 +108,12 @@ func (r *reader) read(ctx context.Context) (BucketState, error) {
 			state.Owner, err = r.ownerSince(ctx, from)
 			return state, err
 		}
-		if min(state.Last-r.seen, state.Messages) > many {
-			r.employ(ctx)
-		}
-		for r.seen < state.Last {
+		for direct := 0; r.seen < state.Last; direct++ {
+			if r.consumer != "" {
+				direct = 0
+			} else if direct%directMost == 0 && min(state.Last-r.seen, state.Messages) > many {
+				r.employ(ctx)
+			}
 			before := r.seen
 			if err := r.piece(ctx); err != nil {
 				return BucketState{}, err
@@ -150,7 +161,7 @@ func (r *reader) employ(ctx context.Context) {
 		InactiveThreshold: consumerLife, MemoryStorage: true, Replicas: 1,
 	})
 	if err == nil {
-		r.consumer, r.given = c.CachedInfo().Name, 0
+		r.consumer, r.given, r.unheard = c.CachedInfo().Name, 0, false
 	}
 }
 
@@ -165,7 +176,10 @@ func (r *reader) dismiss(ctx context.Context) {
 }
 
 // piece asks a replica for what follows seen. It is no error if no replica answers or part of
-// the answer is lost: then less is read than there is.
+// the answer is lost: then less is read than there is. On a slow machine an answer may only be
+// late: after each silence the next may last twice as long, and a consumer is asked once more before
+// it is given up, as what it sends late is what follows. Otherwise the same messages were sent again
+// and again.
 func (r *reader) piece(ctx context.Context) error {
 	r.asked++
 	reply := r.inbox + "." + strconv.Itoa(r.asked)
@@ -181,9 +195,16 @@ func (r *reader) piece(ctx context.Context) error {
 	before := uint64(0) // the previous message of this answer
 	from, given := r.seen, r.given
 	for {
-		m, err := next(ctx, r.sub, askAgain)
+		m, err := next(ctx, r.sub, r.wait)
 		switch {
-		case errors.Is(err, errSilent), errors.Is(err, nats.ErrNoResponders):
+		case errors.Is(err, errSilent):
+			r.wait = min(2*r.wait, waitMost)
+			if r.seen == from && r.unheard { // else what comes late of the consumer counts
+				r.dismiss(ctx)
+			}
+			r.unheard = r.seen == from
+			return nil
+		case errors.Is(err, nats.ErrNoResponders):
 			r.dismiss(ctx)
 			return nil
 		case err != nil:
@@ -195,7 +216,10 @@ func (r *reader) piece(ctx context.Context) error {
 				return nil
 			}
 			r.given++
-			r.take(at.Sequence.Stream, m.Subject, m.Header, m.Data)
+			r.unheard = false
+			if at.Sequence.Stream > r.seen { // the leader may have given it meanwhile
+				r.take(at.Sequence.Stream, m.Subject, m.Header, m.Data)
+			}
 			if at.NumPending == 0 || r.given == given+pieceMessages {
 				return nil
 			}
@@ -228,9 +252,9 @@ func (r *reader) piece(ctx context.Context) error {
 }
 
 // follows reports whether a message is the consumer's next one, so that none was lost on its
-// way.
+// way. It may have been taken already, from the leader.
 func (r *reader) follows(at *nats.MsgMetadata) bool {
-	return at.Sequence.Consumer == r.given+1 && at.Sequence.Stream > r.seen
+	return at.Sequence.Consumer == r.given+1
 }
 
 // take passes a message to f and marks it as read.

@@ -122,6 +122,44 @@ func TestReadOfManyNeedsNoConsumer(t *testing.T) { // D2
 	}
 }
 
+// A network or a machine that stalls delivers late what was asked for. A reader that gave up the
+// consumer then would read the rest in the way that costs the machine the most, just where it has
+// the least to give, and would have sent twice what was on its way.
+func TestAConsumerThatIsLateIsReadOn(t *testing.T) { // D2
+	t.Parallel()
+	s := brokertest.Start(t, brokertest.JetStream)
+	direct, _ := connect(t, s.URL())
+	b := journal(t, direct)
+	const n = 30_000
+	last := uint64(0)
+	for i := range n / broker.MaxBatch {
+		var err error
+		if last, err = b.Write(soon(t), last, fresh(fmt.Sprint("kiwi", i), broker.MaxBatch)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	network := brokertest.Proxy(t, s.Addr())
+	c, _ := connect(t, "nats://"+network.Addr())
+	b = c.Bucket(broker.BucketConfig{Prefix: "herd", Edge: "Clark"})
+	made, gets := questions(t, s.URL(), "$JS.API.CONSUMER.CREATE.>"), questions(t, s.URL(), "$JS.API.DIRECT.GET.>")
+	count := 0
+	st, err := b.Read(soon(t), 0, func(e broker.BucketEntry) {
+		if count++; e.Sequence != uint64(count) {
+			t.Fatalf("entry %d is at %d", count, e.Sequence)
+		}
+		if count%4_000 == 0 { // in the midst of a piece, and at its end
+			network.Silence()
+			time.AfterFunc(700*time.Millisecond, network.Heal)
+		}
+	})
+	if err != nil || count != n || st.Last != n {
+		t.Errorf("read %d, %+v, %v", count, st, err)
+	}
+	if made.Load() != 1 || gets.Load() != 0 {
+		t.Errorf("%d consumers were made, and replicas asked %d times", made.Load(), gets.Load())
+	}
+}
+
 // questions counts all requests to JetStream at the broker, until the test ends.
 func questions(t *testing.T, url, subject string) *atomic.Int64 {
 	t.Helper()
