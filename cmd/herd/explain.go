@@ -206,7 +206,7 @@ func (x *explained) writeJSON(w io.Writer) error {
 		Newest string          `json:"newest,omitempty"`
 		Edges  []explainedEdge `json:"edges"`
 		Silent []silent        `json:"silent"`
-	}{Client: strings.ToValidUTF8(x.client, "\uFFFD"), Same: x.same(), Edges: []explainedEdge{}, Silent: []silent{}}
+	}{Client: strings.ToValidUTF8(x.client, "\uFFFD"), Same: len(x.edges) > 0 && x.same(), Edges: []explainedEdge{}, Silent: []silent{}}
 	if all.Client != x.client {
 		all.Bytes = []byte(x.client)
 	}

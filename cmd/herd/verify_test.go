@@ -184,6 +184,15 @@ Juzang does not answer: not connected to the broker, or older than this
 	}
 }
 
+func TestEdgesThatDoNotAnswerAreNotTheSame(t *testing.T) {
+	t.Parallel()
+	x := explained{client: "kiwi", silent: []unanswered{{name: "Clark", why: "no answer"}}}
+	var text strings.Builder
+	if err := x.writeJSON(&text); err != nil || !strings.Contains(text.String(), `"same": false`) {
+		t.Errorf("%v: %s", err, text.String())
+	}
+}
+
 func TestVerifyOfOneEdgeAndOfNone(t *testing.T) {
 	t.Parallel()
 	server := brokertest.Start(t)
