@@ -211,6 +211,9 @@ func (r *reader) piece(ctx context.Context) error {
 			return err
 		case r.consumer != "" && strings.HasPrefix(m.Reply, "$JS.ACK."):
 			at, err := m.Metadata()
+			if err == nil && at.Consumer != r.consumer {
+				continue // of one that was given up
+			}
 			if err != nil || !r.follows(at) {
 				r.dismiss(ctx)
 				return nil
