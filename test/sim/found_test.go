@@ -106,4 +106,23 @@ var found = []struct {
 			{At: 208154 * time.Millisecond, Do: Unfit, Of: "E02", Client: 1, For: 35191 * time.Millisecond, Number: 68},
 			{At: 225415 * time.Millisecond, Do: Tell, Of: "E02", Client: 80, Number: 14},
 		}}},
+
+	// A fault of the simulator: E01's clock was right again, but E02, which was stalled, heard that it was
+	// wrong after that, and its own was wrong alike by then. Two such clocks outvote the rest (S4).
+	{"S4 a clock is not wrong before all have heard that the one before is right", Plan{Seed: 11187756129265,
+		Names: []string{"E00", "E01", "E02"},
+		Links: [][2]string{{"E00", "E01"}, {"E01", "E02"}},
+		Options: Options{Window: 1, Heartbeat: 500037 * time.Microsecond, MaxPayload: 1 << 20, Journal: "off",
+			JournalTimeout: 2 * time.Second, Retain: time.Minute, Delay: 150 * time.Millisecond, StoreTrip: 27 * time.Millisecond,
+			StoreCost: 2 * time.Microsecond, Watch: true},
+		Heal: []string{"E00", "E01", "E02"},
+		Ops: []Op{
+			{At: 167801 * time.Millisecond, Do: Kill, Of: "E02"},
+			{At: 298360 * time.Millisecond, Do: Start, Of: "E02"},
+			{At: 298721 * time.Millisecond, Do: Clock, Of: "E01", For: 2 * time.Hour},
+			{At: 315245 * time.Millisecond, Do: Tell, Of: "E02", Client: 9, For: 20000 * time.Hour, Number: 10},
+			{At: 318119 * time.Millisecond, Do: Stall, Of: "E02", For: 14762 * time.Millisecond},
+			{At: 329224 * time.Millisecond, Do: Clock, Of: "E02", For: 2 * time.Hour},
+			{At: 357631 * time.Millisecond, Do: Tell, Of: "E01", Client: 8, For: -300 * time.Millisecond, Number: 49},
+		}}},
 }

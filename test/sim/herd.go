@@ -40,12 +40,13 @@ type world struct {
 	outbox []*item
 	posted chan struct{}
 
-	finder *places.Finder
-	sites  map[string]*site
-	runs   []*run              // all that ever were
-	away   bool                // the broker
-	over   bool                // the noise
-	joins  map[string][]string // by either topology
+	finder  *places.Finder
+	sites   map[string]*site
+	runs    []*run              // all that ever were
+	away    bool                // the broker
+	resumed time.Time           // when a stall last ended
+	over    bool                // the noise
+	joins   map[string][]string // by either topology
 
 	payload  atomic.Int64 // max_payload; edges ask for it
 	narrowed atomic.Int64 // when it was last made less, in Unix nanoseconds
@@ -385,6 +386,7 @@ func (w *world) resume(r *run) {
 	}
 	w.trace.note("resume run %d", r.number)
 	w.disturb(r.site)
+	w.resumed = time.Now()
 	r.stalled = false
 	r.store.Thaw()
 	queue, held := r.queue, r.held

@@ -218,22 +218,28 @@ func isReady(r *run) bool {
 }
 
 // step has a clock be wrong. One is at a time: two that are wrong alike outvote the others. So
-// the others are put right first, and heard to be.
+// the others are put right first, and heard to be; heartbeats that a stall holds back come late.
 func (w *world) step(s *site, by time.Duration) {
-	wrong := false
-	for _, name := range w.plan.Names {
-		if other := w.sites[name]; by.Abs() > time.Minute && other != s {
-			wrong = wrong || time.Duration(other.skew.Load()).Abs() > time.Minute
-			other.skew.Store(0)
+	heard := 3*w.plan.Heartbeat + 2*time.Second
+	wait := false
+	if by.Abs() > time.Minute {
+		wait = !w.resumed.IsZero() && time.Since(w.resumed) < heard
+		for _, name := range w.plan.Names {
+			other := w.sites[name]
+			wait = wait || slices.ContainsFunc(other.runs, func(r *run) bool { return r.stalled })
+			if other != s {
+				wait = wait || time.Duration(other.skew.Load()).Abs() > time.Minute
+				other.skew.Store(0)
+			}
 		}
 	}
-	if !wrong {
+	if !wait {
 		w.trace.note("clock of %s %v", s.name, by)
 		s.skew.Store(int64(by))
 		w.disturb(s)
 		return
 	}
-	w.after(3*w.plan.Heartbeat+2*time.Second, func() {
+	w.after(heard, func() {
 		if !w.over {
 			w.step(s, by)
 		}
