@@ -39,15 +39,16 @@ func (m *machine) take(e *Entry) {
 
 // changed handles a key that somebody else has deleted or, if held, has overwritten with
 // something that is no line of its client. What this run found when it became the owner is no
-// change.
+// change, unless a replica that lagged has told the line that it replaced.
 func (m *machine) changed(e *Entry, held bool) {
-	if e.Sequence <= m.owner {
-		return
-	}
 	m.merge() // earlier entries of the key come first
-	if client, ok := clientOf(e.Key); ok {
+	client, ok := clientOf(e.Key)
+	switch {
+	case ok && e.Sequence <= m.owner:
+		markReplaced(m.cfg.Table, client, held, e.Sequence)
+	case ok:
 		markLost(m.cfg.Table, client, held)
-	} else if isHash(e.Key) {
+	case isHash(e.Key) && e.Sequence > m.owner:
 		m.stray = true // the whole store is read anew, and what it lacks is written
 	}
 }

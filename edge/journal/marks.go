@@ -41,17 +41,29 @@ func findOwn(v position.View, client []byte) (position.Record, bool) {
 // this edge's own is then a change for the journal.
 func markLost(t *position.Table, client []byte, held bool) {
 	t.View(func(v position.View) {
-		r, ok := findOwn(v, client)
-		if !ok {
-			return
+		if r, ok := findOwn(v, client); ok {
+			lose(r, held)
 		}
-		r.SetSequence(0)
-		if held {
-			r.SetSequence(unknownSequence)
-		}
-		r.SetKept(false)
-		r.Touch()
 	})
+}
+
+// markReplaced is markLost where the store is known to have held a line of the client before this
+// sequence.
+func markReplaced(t *position.Table, client []byte, held bool, sequence uint64) {
+	t.View(func(v position.View) {
+		if r, ok := findOwn(v, client); ok && r.Sequence() != 0 && r.Sequence() < sequence {
+			lose(r, held)
+		}
+	})
+}
+
+func lose(r position.Record, held bool) {
+	r.SetSequence(0)
+	if held {
+		r.SetSequence(unknownSequence)
+	}
+	r.SetKept(false)
+	r.Touch()
 }
 
 // returned reports whether a client whose entry is to be deleted is one of this edge's own again:

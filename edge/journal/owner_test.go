@@ -631,6 +631,33 @@ func TestLoadingHasNoFixedEnd(t *testing.T) {
 	})
 }
 
+// A replica that lags tells a run that becomes the owner a line, and then what an operator put in its
+// place before that: the store does not hold the line.
+func TestWhatWasReplacedBeforeTheOwnerCameIsWrittenAnew(t *testing.T) { // D1, D3
+	for what, do := range map[string]func(*storetest.Fake){
+		"no line": func(s *storetest.Fake) { s.Put("a", "no line") },
+		"nothing": func(s *storetest.Fake) { s.Remove("a") },
+	} {
+		bubble(t, "D1 "+what, func(t *testing.T, s *storetest.Fake) {
+			r := start(t, s, with{})
+			r.own("a", 1)
+			pass(time.Minute)
+			_ = r.stop()
+			s.Lag(2 * time.Second)
+			do(s)
+			again := start(t, s, with{})
+			<-again.j.Loaded()
+			if got := again.held("a"); got != line("a", 1)+"\n" {
+				t.Fatalf("the replica did not lag: the table holds %q", got)
+			}
+			pass(10 * time.Second)
+			if got := s.Values()["a"]; got != line("a", 1) {
+				t.Errorf("D1 the store holds %q", got)
+			}
+		})
+	}
+}
+
 // forgetful is a store whose new leader lacks some of its contents during the first few checks.
 type forgetful struct {
 	*storetest.Client

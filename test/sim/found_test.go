@@ -125,4 +125,18 @@ var found = []struct {
 			{At: 329224 * time.Millisecond, Do: Clock, Of: "E02", For: 2 * time.Hour},
 			{At: 357631 * time.Millisecond, Do: Tell, Of: "E01", Client: 8, For: -300 * time.Millisecond, Number: 49},
 		}}},
+
+	// When E00 became the owner of its bucket again, a replica that lagged told it of its line, and then
+	// what an operator had put there before. The line counted as held.
+	{"D1 what an operator replaced before the owner came is written anew", Plan{Seed: 5177965171120,
+		Names: []string{"E00", "E01"},
+		Links: [][2]string{{"E00", "E01"}},
+		Options: Options{Window: 2, Heartbeat: 500037 * time.Microsecond, MaxPayload: 1 << 20, Journal: "on", JournalTimeout: 2 * time.Second,
+			Delay: 2 * time.Millisecond, StoreTrip: 6 * time.Millisecond, StoreLag: 804 * time.Millisecond, StoreCost: 2 * time.Microsecond, Watch: true},
+		Heal: []string{"E00", "E01"},
+		Ops: []Op{
+			{At: 221 * time.Millisecond, Do: Unfit, Of: "E00", Client: 2, For: 18407 * time.Millisecond, Number: 90},
+			{At: 9547 * time.Millisecond, Do: Tell, Of: "E00", For: 70 * time.Minute, Number: 69},
+			{At: 16573 * time.Millisecond, Do: Foreign, Of: "E00", For: 228 * time.Millisecond, Number: 42},
+		}}},
 }
